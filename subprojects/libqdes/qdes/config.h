@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Options of a port, and what they mean
+ *
+ * A front end (-netdev qdes, qdes-tap) fills a QdesOptions with what its user
+ * wrote; qdes_config_init() checks the whole of it and makes the QdesConfig
+ * that a fabric takes.  So both front ends have the same options, defaults,
+ * limits and error texts.  Every error names the option, the value and what
+ * would be right.
+ *
+ * Options are borrowed during the call; a QdesConfig is a plain value that
+ * owns nothing.  Besides asking the system for the interface that iface= (or
+ * the scope of an address) names, nothing is looked up.
+ */
+
+#ifndef QDES_CONFIG_H
+#define QDES_CONFIG_H
+
+#include "qdes/addr.h"
+
+#define QDES_DEFAULT_GROUP "239.192.81.68"  /* RFC 2365: organization-local */
+#define QDES_DEFAULT_PORT 20804             /* 0x5144, "QD" */
+#define QDES_DEFAULT_TTL 1                  /* hops */
+#define QDES_DEFAULT_AGEING 300             /* seconds, IEEE 802.1Q 8.8.3 */
+#define QDES_MIN_AGEING 10                  /* seconds, IEEE 802.1Q 8.8.3 */
+#define QDES_MAX_AGEING 1000000             /* seconds, IEEE 802.1Q 8.8.3 */
+#define QDES_DEFAULT_MAX_MACS 8192          /* entries */
+#define QDES_MAX_MAX_MACS 1048576           /* entries */
+#define QDES_MAX_PEERS 4096                 /* peers */
+#define QDES_NAME_MAX 63                    /* bytes of UTF-8 */
+#define QDES_MIN_SOCKBUF 4096               /* bytes */
+#define QDES_MAX_SOCKBUF (1 << 30)          /* bytes */
+#define QDES_IFNAME_SIZE 16                 /* bytes, IFNAMSIZ */
+
+/* What the user wrote.  NULL, or a has_ that is false: the default. */
+typedef struct QdesOptions {
+    const char *mcast;          /* ADDR[:PORT] */
+    const char *localaddr;      /* ADDR[:PORT] */
+    const char *iface;          /* name of an interface */
+    const char *encap;          /* "qdes" */
+    const char *name;           /* how peers' tables show this port */
+    const char *unknown_unicast; /* "flood" or "drop" */
+    bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
+    bool has_sndbuf, has_rcvbuf;
+    int64_t netid;              /* 0 to 4294967295 */
+    int64_t ttl;                /* hops, 1 to 255 */
+    int64_t ageing;             /* seconds */
+    int64_t max_macs;           /* entries */
+    bool learning;
+    int64_t sndbuf, rcvbuf;     /* bytes of the sockets' buffers */
+    const char *default_name;   /* taken when @name is NULL */
+} QdesOptions;
+
+/* What it means. */
+typedef struct QdesConfig {
+    QdesAddr group;             /* with its port; the scope is not used */
+    QdesAddr local;             /* any: let the kernel choose; port 0: any */
+    char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */
+    uint32_t netid;
+    uint8_t ttl;
+    char name[QDES_NAME_MAX + 1];
+    int64_t ageing_ms;
+    uint32_t max_macs;
+    bool learning;
+    bool flood_unknown;
+    int sndbuf, rcvbuf;         /* bytes, 0: the system's default */
+    bool plain_io;              /* none of the host's own socket extras */
+} QdesConfig;
+
+/*
+ * Check @options and fill @config.  On error, returns false with one message
+ * in @errp and leaves @config undefined.
+ */
+bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
+                      GError **errp);
+
+/* The error domain of libqdes; the messages carry all there is to say. */
+#define QDES_ERROR (qdes_error_quark())
+typedef enum QdesErrorCode {
+    QDES_ERROR_OPTION,          /* an option's value */
+    QDES_ERROR_SYSTEM,          /* the system refused */
+} QdesErrorCode;
+GQuark qdes_error_quark(void);
+
+#endif

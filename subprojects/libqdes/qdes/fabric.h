@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The fabric: one port of a distributed Ethernet switch
+ *
+ * A QdesFabric is one port of one network.  It takes Ethernet frames from its
+ * port (a guest's NIC, a TAP device), looks their destination up in the FDB
+ * and sends them to the one peer that owns it, or to the group where nobody
+ * or everybody does.  From the sockets it takes datagrams, checks them,
+ * learns who is where, and hands the frames to the port.
+ *
+ *   port -> qdes_fabric_send() -> FDB -> wire -> underlay
+ *   underlay -> qdes_fabric_ready() -> wire -> learn -> QdesHost.deliver
+ *
+ * What comes from the fabric is never sent into the fabric again, so no loop
+ * can arise inside it.  A peer that says BYE, that the network reports
+ * unreachable or that is not heard for its hold time is forgotten with all
+ * its MAC addresses; the next frame to one of them floods.
+ *
+ * The host (QEMU, qdes-tap, a test) owns event loop, clock, randomness and
+ * log, and passes them in through QdesHost.  The fabric tells it which
+ * descriptors to watch and when to call back.  Several fabrics in one process
+ * know nothing of each other.
+ *
+ * Times: @now is milliseconds of a monotonic clock that the host reads once
+ * per event.
+ *
+ * Ownership: frames are borrowed during the call, in both directions.
+ *
+ * Limits: a frame has 14 to QDES_FRAME_MAX bytes; QDES_MAX_PEERS peers and
+ * QdesConfig.max_macs MAC addresses, both evicting fairly; one event reads at
+ * most QDES_BUDGET datagrams per descriptor.
+ *
+ * Threads: none; all calls on one fabric come from one thread at a time.  No
+ * callback may call back into the fabric, but for qdes_fabric_status().
+ */
+
+#ifndef QDES_FABRIC_H
+#define QDES_FABRIC_H
+
+#include <sys/uio.h>
+
+#include "qdes/addr.h"
+#include "qdes/config.h"
+#include "qdes/stats.h"
+
+typedef struct QdesFabric QdesFabric;
+
+#define QDES_FRAME_MIN 14       /* bytes: two addresses and a type */
+#define QDES_FRAME_MAX 65499    /* bytes: 65535 less IPv4, UDP, QDES headers */
+#define QDES_BUDGET 64          /* datagrams per descriptor and event */
+#define QDES_HELLO_MS 10000     /* from one HELLO to the next */
+#define QDES_HOLD_MS 30000      /* a peer that stays silent so long is gone */
+
+typedef enum QdesWatch {
+    QDES_WATCH_NONE = 0,        /* stop watching: the fd may be closed next */
+    QDES_WATCH_READ = 1,
+    QDES_WATCH_WRITE = 2,
+} QdesWatch;
+
+typedef enum QdesLogLevel {
+    QDES_LOG_INFO,              /* what a user may want to read once */
+    QDES_LOG_WARNING,           /* what hurts; each kind is said once */
+} QdesLogLevel;
+
+typedef enum QdesDelivery {
+    QDES_DELIVERED,             /* the port took the frame */
+    QDES_DELIVERED_FULL,        /* it took it, but no more for now: reading
+                                   stops until qdes_fabric_resume() */
+    QDES_REFUSED,               /* the port dropped it */
+} QdesDelivery;
+
+/* What a fabric needs of the program that it lives in.  All are mandatory. */
+typedef struct QdesHost {
+    /* Hand a frame to the port. */
+    QdesDelivery (*deliver)(void *opaque, const uint8_t *frame, size_t size);
+
+    /*
+     * There is room in the socket again after qdes_fabric_send() returned
+     * false.  Called from qdes_fabric_ready() as its very last act, with the
+     * fabric ready for qdes_fabric_send().
+     */
+    void (*writable)(void *opaque);
+
+    /* Watch @fd for @events, a mask of QdesWatch, from now on. */
+    void (*watch)(void *opaque, int fd, int events);
+
+    /* Call qdes_fabric_tick() at @deadline; replaces the time set before. */
+    void (*set_timer)(void *opaque, int64_t deadline);
+
+    /* A line for the log, without a newline. */
+    void (*log)(void *opaque, QdesLogLevel level, const char *text);
+
+    /* What qdes_fabric_summary() says has changed. */
+    void (*changed)(void *opaque);
+
+    /* 64 bits that nobody can foretell. */
+    uint64_t (*random)(void *opaque);
+} QdesHost;
+
+/*
+ * Open the sockets, join the group, and say HELLO.  @config is copied, @host
+ * and @opaque have to outlive the fabric.  Where no interface has a route for
+ * the group, the fabric starts on loopback and says so in the log.  Returns
+ * NULL with @errp set when the configuration cannot work at all.
+ */
+QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
+                            void *opaque, int64_t now, GError **errp);
+
+/* Say BYE, stop watching, close the sockets.  Accepts NULL. */
+void qdes_fabric_free(QdesFabric *fabric);
+
+/*
+ * Send the frame in @iov.  Returns false when the socket has no room: the
+ * frame was not taken, and QdesHost.writable will be called.  Returns true
+ * when the frame was dealt with: sent, or dropped and counted.
+ */
+bool qdes_fabric_send(QdesFabric *fabric, const struct iovec *iov, int iovcnt,
+                      int64_t now);
+
+/* A watched descriptor is ready; an error or hang-up counts as READ. */
+void qdes_fabric_ready(QdesFabric *fabric, int fd, int events, int64_t now);
+
+/* The time that QdesHost.set_timer was told has come; calls too early or too
+ * late do no harm. */
+void qdes_fabric_tick(QdesFabric *fabric, int64_t now);
+
+/* The port has room again after QDES_DELIVERED_FULL. */
+void qdes_fabric_resume(QdesFabric *fabric, int64_t now);
+
+/*
+ * The port's link goes down or up.  Down: peers are told BYE and frames are
+ * dropped in both directions; up: HELLO.  A fabric starts with its link up.
+ */
+void qdes_fabric_set_link(QdesFabric *fabric, bool up, int64_t now);
+
+/*
+ * One line that stays true until QdesHost.changed, for "info network"; the
+ * caller frees it with g_free().
+ */
+char *qdes_fabric_summary(const QdesFabric *fabric);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Status: the truth about a port, at one moment
+ *
+ * A QdesStatus is a snapshot: who the port is, whom it knows, where the MAC
+ * addresses are, and every counter.  QMP query-qdes, qdes-tap's JSON and the
+ * text for people are all made from it and from nothing else, so they cannot
+ * disagree.  The field names below, with '-' for '_', are those of QMP and
+ * JSON.
+ *
+ * A snapshot owns all its memory and is independent of the fabric once it is
+ * made.  Peers come in the order of their names and addresses, FDB entries in
+ * the order of their MAC addresses.
+ */
+
+#ifndef QDES_STATUS_H
+#define QDES_STATUS_H
+
+#include "qdes/fabric.h"
+
+typedef struct QdesStatusPeer {
+    char name[QDES_NAME_MAX + 1]; /* empty: no HELLO heard yet */
+    QdesAddr address;
+    bool hello;                 /* state: "alive"; else "heard": frames only */
+    int64_t last_heard_ms;      /* ago */
+    uint32_t macs;              /* FDB entries that point to it */
+} QdesStatusPeer;
+
+typedef struct QdesStatusMac {
+    uint8_t mac[6];
+    bool local;                 /* on this side of the port; no peer then */
+    QdesAddr peer;
+    int64_t age_ms;             /* since it was heard last */
+    uint32_t moves;
+} QdesStatusMac;
+
+typedef struct QdesStatus {
+    char name[QDES_NAME_MAX + 1];
+    uint32_t netid;
+    const char *encap;          /* static */
+    QdesAddr local;             /* where peers send unicast to */
+    QdesAddr group;
+    char iface[QDES_IFNAME_SIZE]; /* that has the group; empty: none */
+    bool loopback;              /* @iface is loopback for want of a route */
+    bool link_up;
+    bool paused;                /* the port is full, nothing is read */
+    size_t n_peers;
+    QdesStatusPeer *peers;
+    size_t n_macs;
+    QdesStatusMac *fdb;
+    QdesStats counters;
+} QdesStatus;
+
+/* Take a snapshot; the caller frees it with qdes_status_free(). */
+QdesStatus *qdes_fabric_status(const QdesFabric *fabric, int64_t now);
+
+void qdes_status_free(QdesStatus *status);
+
+/* "alive" or "heard"; static. */
+const char *qdes_status_peer_state(const QdesStatusPeer *peer);
+
+/* "aa:bb:cc:dd:ee:ff" and a terminating NUL. */
+#define QDES_MAC_STRLEN 18
+char *qdes_mac_format(const uint8_t mac[6], char buf[QDES_MAC_STRLEN]);
+
+/*
+ * For people: several lines, each ending in a newline and beginning with
+ * @indent.  Counters that are 0 are left out.  The caller frees it.
+ */
+char *qdes_status_text(const QdesStatus *status, const char *indent);
+
+#endif

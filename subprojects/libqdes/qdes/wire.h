@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The QDES encapsulation, version 1: headers and TLVs
+ *
+ * docs/protocol.md is the norm; this module is its one implementation in C.
+ * A datagram is an 8-byte header followed by one Ethernet frame (DATA) or by
+ * TLVs (control messages).  All fields are big-endian.
+ *
+ * Decoding reads nothing past the length it is given and either accepts a
+ * datagram whole or names the one reason for which it is dropped.  Encoding
+ * never fails: buffers have the sizes stated here.
+ *
+ * Pure.  Decoded views point into the caller's buffer.
+ */
+
+#ifndef QDES_WIRE_H
+#define QDES_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "qdes/config.h"
+
+#define QDES_WIRE_MAGIC 0x5144
+#define QDES_WIRE_VERSION 1
+#define QDES_WIRE_HEADER_SIZE 8         /* bytes */
+#define QDES_WIRE_CONTROL_MAX 1200      /* bytes of a control message, whole */
+#define QDES_WIRE_HELLO_SIZE 128        /* bytes that hold any HELLO of ours */
+
+typedef enum QdesWireType {
+    QDES_WIRE_DATA = 0,
+    QDES_WIRE_HELLO = 1,
+    QDES_WIRE_BYE = 2,
+} QdesWireType;
+
+enum {
+    QDES_WIRE_FLAG_CSUM_PARTIAL = 0x01,
+    QDES_WIRE_FLAG_SEALED = 0x02,
+};
+
+typedef enum QdesWireTlv {
+    QDES_WIRE_TLV_INSTANCE = 1,         /* 8 bytes, not 0; mandatory */
+    QDES_WIRE_TLV_CAPABILITIES = 2,     /* 4 bytes, a mask */
+    QDES_WIRE_TLV_MTU = 3,              /* 4 bytes, largest frame accepted */
+    QDES_WIRE_TLV_NAME = 4,             /* 1 to 63 bytes of UTF-8 */
+    QDES_WIRE_TLV_HOLD_TIME = 5,        /* 2 bytes, seconds */
+} QdesWireTlv;
+
+/* What a datagram is, or why it is dropped. */
+typedef enum QdesWireResult {
+    QDES_WIRE_OK,
+    QDES_WIRE_SHORT,            /* shorter than the header */
+    QDES_WIRE_BAD_MAGIC,
+    QDES_WIRE_BAD_VERSION,
+    QDES_WIRE_BAD_TYPE,
+    QDES_WIRE_BAD_FLAGS,
+    QDES_WIRE_SEALED,           /* valid, but not to be read without a key */
+    QDES_WIRE_FRAME_SHORT,
+    QDES_WIRE_FRAME_LONG,
+    QDES_WIRE_BAD_TLV,          /* control message: TLVs or length */
+} QdesWireResult;
+
+typedef struct QdesWireHeader {
+    QdesWireType type;
+    uint32_t netid;
+    const uint8_t *payload;     /* what follows the header */
+    size_t payload_size;
+} QdesWireHeader;
+
+/* A HELLO or BYE; of a BYE, only @instance counts. */
+typedef struct QdesWireHello {
+    uint64_t instance;          /* drawn at random when the port starts */
+    uint32_t capabilities;      /* 0 when the TLV is absent */
+    uint32_t mtu;               /* bytes, 0 when absent */
+    uint16_t hold_time;         /* seconds, 0 when absent */
+    char name[QDES_NAME_MAX + 1]; /* valid UTF-8 without control characters */
+} QdesWireHello;
+
+/*
+ * Check the @size bytes at @data: header, and for DATA the frame's length.
+ * On QDES_WIRE_OK, @header is filled.  From QDES_WIRE_FRAME_SHORT on in
+ * QdesWireResult, and for QDES_WIRE_SEALED, the header itself is sound and
+ * @header->type and @header->netid are valid too.
+ */
+QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
+                                size_t size);
+
+/* Write a header without flags. */
+void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
+                             QdesWireType type, uint32_t netid);
+
+/*
+ * Read the TLVs of a HELLO or BYE.  Unknown TLVs are skipped.  Returns
+ * QDES_WIRE_OK or QDES_WIRE_BAD_TLV.
+ */
+QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
+                                      const QdesWireHeader *header);
+
+/*
+ * Write a whole HELLO (all TLVs whose value is not 0 or empty) or a whole BYE
+ * (the instance alone).  Returns the bytes used of @data.
+ */
+size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
+                              QdesWireType type, uint32_t netid,
+                              const QdesWireHello *hello);
+
+#endif
