@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The protocol: its page, its vectors and its two implementations agree.
+
+libqdes itself is checked against the vectors by tests/unit/test-wire.c.
+"""
+
+import os
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+import qdeswire
+from qdeswire import Bye, Data, Drop, Hello
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / 'docs/protocol.md').read_text(encoding='utf-8')
+QDES = ROOT / 'subprojects/libqdes/qdes'
+VECTORS = qdeswire.load_vectors()
+BY_NAME = {v['name']: v for v in VECTORS}
+
+MEMBERS = {'name', 'why', 'hex', 'repeat', 'result', 'needs', 'type', 'netid',
+           'frame-size', 'hello', 'canonical', 'bytes'}
+HELLO_MEMBERS = {'instance', 'capabilities', 'mtu', 'name', 'hold-time'}
+SOUND = {'ok', 'sealed', 'frame-short', 'frame-long', 'bad-tlv'}
+
+
+def vectors(*results):
+    chosen = [v for v in VECTORS if not results or v['result'] in results]
+    assert chosen
+    return pytest.mark.parametrize('vector', chosen,
+                                   ids=[v['name'] for v in chosen])
+
+
+def section(title):
+    """The text below a heading of the page."""
+    found = re.search(rf'^## {re.escape(title)}\n(.*?)(?=^## |\Z)', PAGE,
+                      re.MULTILINE | re.DOTALL)
+    assert found, f'docs/protocol.md has no section {title}'
+    return found.group(1)
+
+
+def rows(title, header):
+    """The rows of the table of a section whose first header cell is this."""
+    table, found = [], False
+    for line in section(title).splitlines():
+        cells = [c.strip().strip('*`') for c in line.strip('|').split('|')]
+        if not line.startswith('|'):
+            if found:
+                return table
+        elif found:
+            if set(cells[0]) - set('-'):
+                table.append(cells)
+        elif cells[0] == header:
+            found = True
+    assert found, f'{title} has no table that begins with {header}'
+    return table
+
+
+def defines(*names):
+    """Numbers (and texts) that libqdes' headers define."""
+    text = ''.join((QDES / name).read_text() for name in
+                   ('config.h', 'fabric.h', 'wire.h'))
+    found = []
+    for name in names:
+        match = re.search(rf'(?:#define {name} +|^ +{name} = )"?([\w.:]+)',
+                          text, re.MULTILINE)
+        assert match, f'{name} is not defined'
+        value = match.group(1)
+        found.append(int(value, 0) if re.fullmatch(r'0x\w+|\d+', value)
+                     else value)
+    return found
+
+
+# The file of the vectors
+
+def test_vectors_are_well_formed():
+    assert len(BY_NAME) == len(VECTORS), 'a name twice'
+    for vector in VECTORS:
+        assert set(vector) <= MEMBERS, vector['name']
+        assert vector['why'] and re.fullmatch('[a-z0-9-]+', vector['name'])
+        assert vector['result'] in qdeswire.RESULTS, vector['name']
+        sound = vector['result'] in SOUND
+        assert ('netid' in vector, 'type' in vector) == (sound, sound), \
+            vector['name']
+        assert vector.get('needs', 'seal') in ('seal', 'csum-partial')
+        assert vector.get('canonical', True) is True
+        taken = vector['result'] == 'ok'
+        is_data = vector.get('type') == 'data'
+        assert ('frame-size' in vector) == (taken and is_data)
+        assert ('hello' in vector) == (taken and not is_data)
+        hello = vector.get('hello', {'instance': '0' * 16})
+        assert set(hello) <= HELLO_MEMBERS
+        assert re.fullmatch('[0-9a-f]{16}', hello['instance'])
+
+
+def test_vectors_differ():
+    seen = {}
+    for vector in VECTORS:
+        other = seen.setdefault(vector['bytes'], vector['name'])
+        assert other == vector['name'], (other, vector['name'])
+
+
+def test_vectors_cover_the_protocol():
+    def some(result, **match):
+        return [v for v in VECTORS if v['result'] == result and
+                all(v.get(k) == x for k, x in match.items())]
+
+    for result in qdeswire.RESULTS:
+        assert some(result), result
+    header = [(v['bytes'][2] >> 4, v['bytes'][2] & 15, v['bytes'][3])
+              for v in VECTORS if len(v['bytes']) >= 8 and
+              v['bytes'][:2] == b'QD']
+    for number in range(16):
+        assert number in [h[0] for h in header], f'version {number}'
+        assert number in [h[1] for h in header if h[0] == 1], f'type {number}'
+    for bit in range(8):
+        assert 1 << bit in [h[2] for h in header if h[0] == 1], f'bit {bit}'
+    assert {len(v['bytes']) for v in some('short')} == set(range(8))
+    assert {len(v['bytes']) - 8 for v in some('frame-short')} == set(range(14))
+    sizes = {v['frame-size'] for v in some('ok', type='data')}
+    assert {14, 65499} <= sizes
+    netids = {v['netid'] for v in some('ok')}
+    assert {0, 0xffffffff} <= netids
+    for name in ('hello-full', 'bye'):
+        assert some('ok', name=name, canonical=True)
+    hellos = [v['hello'] for v in some('ok', type='hello')]
+    for member in HELLO_MEMBERS:
+        assert any(member in h for h in hellos)
+        assert some('bad-tlv', name=f'tlv-{member}-twice')
+        assert some('bad-tlv', name=f'tlv-{member}-cut')
+        assert some('bad-tlv', name=f'tlv-{member}-empty')
+
+
+# The Python implementation and the vectors
+
+@vectors()
+def test_decode(vector):
+    if vector['result'] != 'ok':
+        with pytest.raises(Drop) as drop:
+            qdeswire.decode(vector['bytes'])
+        assert drop.value.result == vector['result']
+        if 'type' in vector:
+            assert qdeswire.TYPES[drop.value.type].lower() == vector['type']
+        assert drop.value.netid == vector.get('netid')
+        return
+    message = qdeswire.decode(vector['bytes'])
+    assert qdeswire.TYPES[message.type].lower() == vector['type']
+    assert message.netid == vector['netid']
+    if vector['type'] == 'data':
+        assert len(message.frame) == vector['frame-size']
+        assert message.frame == vector['bytes'][8:]
+        return
+    want = vector['hello']
+    assert message.instance == int(want['instance'], 16)
+    if vector['type'] == 'hello':
+        assert message.capabilities == want.get('capabilities', 0)
+        assert message.mtu == want.get('mtu', 0)
+        assert message.name == want.get('name', '')
+        assert message.hold_time == want.get('hold-time', 0)
+
+
+@vectors('ok')
+def test_round_trip(vector):
+    message = qdeswire.decode(vector['bytes'])
+    again = qdeswire.encode(message)
+    assert qdeswire.decode(again) == message
+    assert (again == vector['bytes']) or not vector.get('canonical')
+
+
+@vectors('ok')
+def test_every_truncation(vector):
+    """A cut DATA is a shorter one; a cut control message is malformed unless
+    the cut falls between two TLVs, INSTANCE before it."""
+    data = vector['bytes']
+    ends = set()
+    if vector['type'] != 'data':
+        at, instance = 8, False
+        while at < len(data):
+            instance |= data[at:at + 2] == b'\0\1'
+            at += 4 + int.from_bytes(data[at + 2:at + 4], 'big')
+            if instance:
+                ends.add(at)
+    for size in {*range(min(len(data), 300)), len(data) - 1}:
+        if size < 8:
+            want = 'short'
+        elif vector['type'] == 'data':
+            want = 'frame-short' if size < 8 + 14 else 'ok'
+        else:
+            want = 'ok' if size in ends else 'bad-tlv'
+        try:
+            qdeswire.decode(data[:size])
+            result = 'ok'
+        except Drop as drop:
+            result = drop.result
+        assert result == want, f'{size} of {len(data)} bytes'
+
+
+def test_random_messages():
+    seed = int(os.environ.get('QDES_SEED', random.randrange(1 << 32)))
+    print(f'QDES_SEED={seed}')
+    rng = random.Random(seed)
+    for _ in range(2000):
+        netid = rng.choice([0, 0xffffffff, rng.getrandbits(32)])
+        instance = rng.getrandbits(64) or 1
+        message = rng.choice([
+            Data(netid, rng.randbytes(rng.randrange(14, 1600))),
+            Bye(netid, instance),
+            Hello(netid, instance, rng.getrandbits(rng.choice([0, 1, 32])),
+                  rng.getrandbits(rng.choice([0, 16, 32])),
+                  ''.join(rng.choices('ab z~\u00a0\u00ffß桥🐧',
+                                      k=rng.randrange(16))),
+                  rng.getrandbits(rng.choice([0, 16])))])
+        assert qdeswire.decode(qdeswire.encode(message)) == message
+
+
+def test_clean_name_against_pythons_decoder():
+    """Python's decoder too finds each ill-formed byte, if asked so."""
+    for size in (1, 2, 3):
+        for number in range(0, 1 << 8 * size, 1 if size < 3 else 251):
+            raw = number.to_bytes(size, 'big')
+            want = ''.join('?' if 0xdc80 <= ord(c) <= 0xdcff or ord(c) < 32 or
+                           127 <= ord(c) < 160 else c
+                           for c in raw.decode(errors='surrogateescape'))
+            assert qdeswire.clean_name(raw) == want, raw
+
+
+@pytest.mark.parametrize('said, counts', [(0, 30), (1, 3), (3, 3), (30, 30),
+                                          (600, 600), (601, 600)])
+def test_hold_time(said, counts):
+    assert Hello(0, 1, hold_time=said).hold_seconds == counts
+
+
+# The page and everything else
+
+def test_page_types():
+    names = {int(n): name for n, name, *_ in rows('Message types', 'type')
+             if name}
+    assert names == qdeswire.TYPES
+    defined = {int(r[0]) for r in rows('Message types', 'type')
+               if r[3] == 'defined'}
+    taken = {v['type'] for v in VECTORS if v['result'] == 'ok'}
+    assert {names[n].lower() for n in defined} == taken
+    assert defines('QDES_WIRE_DATA', 'QDES_WIRE_HELLO',
+                   'QDES_WIRE_BYE') == sorted(defined)
+
+
+def test_page_flags():
+    flags = {int(bit, 16): name for bit, name, _ in rows('Flags', 'bit')
+             if name}
+    assert flags == qdeswire.FLAGS
+    for bit, name in flags.items():
+        assert defines(f'QDES_WIRE_FLAG_{name}') == [bit]
+
+
+def test_page_tlvs():
+    table = rows('Control messages and TLVs', 'type')
+    assert {int(r[0]): r[1] for r in table} == qdeswire.TLVS
+    for number, name, length, _ in table:
+        if not length:
+            continue
+        constant = name.replace('-', '_')
+        assert defines(f'QDES_WIRE_TLV_{constant}') == [int(number)]
+        shortest, _, longest = length.partition(' to ')
+        for size in range(66):
+            message = (qdeswire.header(qdeswire.TYPE_HELLO, 0) +
+                       qdeswire.tlv(int(number), b'x' * size))
+            if number != '1':
+                message += qdeswire.tlv(1, b'12345678')
+            if int(shortest) <= size <= int(longest or shortest):
+                qdeswire.decode(message)
+            else:
+                with pytest.raises(Drop):
+                    qdeswire.decode(message)
+
+
+def test_page_results_and_counters():
+    table = rows('Receiver rules', 'result')
+    counters = {r[0]: r[2].strip('`') for r in table if r[0] not in ('', 'ok')}
+    assert counters == qdeswire.COUNTERS
+    assert list(counters) == list(qdeswire.COUNTERS), 'another order'
+    stats = re.findall(r'QDES_COUNTER\((\w+)', (QDES / 'stats.def').read_text())
+    stats = {name.replace('_', '-') for name in stats}
+    named = set(re.findall(r'`((?:rx|tx)-[a-z-]+)`', PAGE))
+    assert len(named) > 10 and named <= stats, named - stats
+    enum = re.search(r'typedef enum QdesWireResult {(.*?)}',
+                     (QDES / 'wire.h').read_text(), re.DOTALL).group(1)
+    enum = re.findall(r'QDES_WIRE_(\w+)', enum)
+    assert {e.lower().replace('_', '-') for e in enum} == {'ok', *counters}
+
+
+def test_page_defaults():
+    default = {r[0]: r[1] for r in rows('Datagrams', 'default')}
+    port, group, ttl = defines('QDES_DEFAULT_PORT', 'QDES_DEFAULT_GROUP',
+                               'QDES_DEFAULT_TTL')
+    assert int(default['UDP port'].split()[0]) == port == qdeswire.PORT
+    assert default['group, IPv4'].split()[0] == group == qdeswire.GROUP_V4
+    assert default['group, IPv6'].split()[0] == qdeswire.GROUP_V6
+    assert int(default['multicast TTL or hop limit']) == ttl
+
+
+def test_page_limits():
+    text = ' '.join(PAGE.split())
+    frame_min, frame_max, control, name = defines(
+        'QDES_FRAME_MIN', 'QDES_FRAME_MAX', 'QDES_WIRE_CONTROL_MAX',
+        'QDES_NAME_MAX')
+    assert f'({frame_min} to {frame_max} bytes)' in text
+    assert f'it is longer than {control} bytes, header included' in text
+    assert f'| 4 | NAME | 1 to {name} |' in text
+    assert (frame_min, frame_max, control, name) == (
+        qdeswire.FRAME_MIN, qdeswire.FRAME_MAX, qdeswire.CONTROL_MAX,
+        qdeswire.NAME_MAX)
+
+
+def test_page_timers():
+    timer = {r[0]: r[1] for r in rows('Peers: state and timers', 'timer')}
+    hello_ms, hold_ms, ageing = defines('QDES_HELLO_MS', 'QDES_HOLD_MS',
+                                        'QDES_DEFAULT_AGEING')
+    assert timer['HELLO interval'].startswith(f'{hello_ms // 1000} s')
+    assert hello_ms == qdeswire.HELLO_INTERVAL * 1000
+    assert (f'{hold_ms // 1000} s if it did not say; not less than '
+            f'{qdeswire.HOLD_MIN} s, not more than {qdeswire.HOLD_MAX} s'
+            ) in timer['hold time']
+    assert hold_ms == qdeswire.HOLD_DEFAULT * 1000
+    assert timer['ageing of a MAC address that is not heard'].startswith(
+        f'{ageing} s')
+
+
+def test_page_overhead():
+    """The table of overheads is what its own rows add up to."""
+    table = [[int(c.strip('*') or 0) for c in r[1:]]
+             for r in rows('Overhead and MTU', '')]
+    (ip, udp, qdes, seal, frame, ethernet, packet, mtu, mtu_vlan, under,
+     under_vlan) = table
+    for col in range(4):
+        assert frame[col] == ip[col] + udp[col] + qdes[col] + seal[col]
+        assert packet[col] == frame[col] + ethernet[col]
+        assert mtu[col] == 1500 - packet[col] == mtu_vlan[col] + 4
+        assert under[col] == 1500 + packet[col] == under_vlan[col] - 4
+    assert qdes[0] == qdeswire.HEADER_SIZE
+
+
+def test_page_example():
+    lines = re.findall(r'^    ((?:[0-9a-f]{2} +)+) +\S', PAGE, re.MULTILINE)
+    example = bytes.fromhex(''.join(lines))
+    assert example == BY_NAME['hello-example']['bytes']
+
+
+def test_page_links():
+    titles = re.findall(r'^## (.*)', PAGE, re.MULTILINE)
+    anchors = {re.sub(r'[^a-z -]', '', t.lower()).replace(' ', '-')
+               for t in titles}
+    for target in re.findall(r'\]\(([^)]+)\)', PAGE):
+        if target.startswith('#'):
+            assert target[1:] in anchors, target
+        else:
+            assert (ROOT / 'docs' / target).exists(), target

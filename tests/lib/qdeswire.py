@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The QDES protocol, version 1, written from docs/protocol.md alone.
+
+The tests' other half: what libqdes sends is read by this module, and the
+other way round.  It shares no code with libqdes, so a misunderstanding of the
+protocol shows as a failed test.
+
+    decode(datagram) -> Data | Hello | Bye, or raises Drop with the reason
+    encode(message)  -> datagram
+
+The reasons are the results of docs/protocol.md; load_vectors() reads the
+datagrams that say what is what.
+"""
+
+import dataclasses
+import json
+import struct
+from pathlib import Path
+
+MAGIC = 0x5144
+VERSION = 1
+PORT = 20804
+GROUP_V4 = '239.192.81.68'
+GROUP_V6 = 'ff15::5144'
+
+HEADER_SIZE = 8
+FRAME_MIN = 14
+FRAME_MAX = 65499
+CONTROL_MAX = 1200
+NAME_MAX = 63
+
+TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
+         5: 'PEERS', 6: 'CHALLENGE', 7: 'RESPONSE'}
+TYPE_DATA, TYPE_HELLO, TYPE_BYE = 0, 1, 2
+
+FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED'}
+FLAG_CSUM_PARTIAL, FLAG_SEALED = 0x01, 0x02
+
+TLVS = {1: 'INSTANCE', 2: 'CAPABILITIES', 3: 'MTU', 4: 'NAME', 5: 'HOLD-TIME',
+        6: 'PEERS', 7: 'NONCE'}
+(TLV_INSTANCE, TLV_CAPABILITIES, TLV_MTU, TLV_NAME,
+ TLV_HOLD_TIME) = range(1, 6)
+
+# Result -> counter of the receiver; 'ok' has one for each message type.
+COUNTERS = {
+    'short': 'rx-drop-short',
+    'bad-magic': 'rx-drop-magic',
+    'bad-version': 'rx-drop-version',
+    'bad-type': 'rx-drop-type',
+    'bad-flags': 'rx-drop-flags',
+    'sealed': 'rx-drop-sealed',
+    'frame-short': 'rx-drop-frame-short',
+    'frame-long': 'rx-drop-frame-long',
+    'bad-tlv': 'rx-drop-tlv',
+}
+RESULTS = ['ok', *COUNTERS]
+
+HELLO_INTERVAL = 10     # seconds
+HOLD_DEFAULT = 30       # seconds
+HOLD_MIN, HOLD_MAX = 3, 600
+
+VECTORS = Path(__file__).resolve().parents[2] / 'docs/protocol/vectors.json'
+
+
+class Drop(Exception):
+    """A datagram that a receiver drops; RESULT is the reason."""
+
+    def __init__(self, result, text, type=None, netid=None):
+        super().__init__(f'{result}: {text}')
+        assert result in COUNTERS
+        self.result = result
+        self.type = type        # known when the header is sound
+        self.netid = netid
+
+
+@dataclasses.dataclass
+class Data:
+    """One Ethernet frame."""
+    netid: int
+    frame: bytes
+
+    type = TYPE_DATA
+
+
+@dataclasses.dataclass
+class Hello:
+    """A port that is there.  0 and '' stand for TLVs that are absent."""
+    netid: int
+    instance: int
+    capabilities: int = 0
+    mtu: int = 0
+    name: str = ''
+    hold_time: int = 0
+
+    type = TYPE_HELLO
+
+    @property
+    def hold_seconds(self):
+        """After how many silent seconds the sender is forgotten."""
+        return min(max(self.hold_time or HOLD_DEFAULT, HOLD_MIN), HOLD_MAX)
+
+
+@dataclasses.dataclass
+class Bye:
+    """A port that ends."""
+    netid: int
+    instance: int
+
+    type = TYPE_BYE
+
+
+def header(type, netid, flags=0, version=VERSION, magic=MAGIC):
+    """Any header, wrong ones too."""
+    return struct.pack('>HBBI', magic, version << 4 | type, flags, netid)
+
+
+def tlv(type, value, length=None):
+    """Any TLV; LENGTH is for those that lie about it."""
+    if length is None:
+        length = len(value)
+    return struct.pack('>HH', type, length) + value
+
+
+def encode(message):
+    """Return the datagram of a Data, Hello or Bye."""
+    out = header(message.type, message.netid)
+    if message.type == TYPE_DATA:
+        return out + message.frame
+    out += tlv(TLV_INSTANCE, struct.pack('>Q', message.instance))
+    if message.type == TYPE_BYE:
+        return out
+    if message.capabilities:
+        out += tlv(TLV_CAPABILITIES, struct.pack('>I', message.capabilities))
+    if message.mtu:
+        out += tlv(TLV_MTU, struct.pack('>I', message.mtu))
+    if message.name:
+        out += tlv(TLV_NAME, message.name.encode())
+    if message.hold_time:
+        out += tlv(TLV_HOLD_TIME, struct.pack('>H', message.hold_time))
+    return out
+
+
+def _sequence_length(data):
+    """Length of the well-formed UTF-8 sequence that DATA begins with, or 0.
+
+    By the grammar of RFC 3629, section 4, and not by Python's decoder, of
+    which one would have to know what it does with each kind of error.
+    """
+    first, rest = data[0], data[1:4]
+    if first < 0x80:
+        return 1
+    low, high = 0x80, 0xbf
+    if 0xc2 <= first <= 0xdf:
+        more = 1
+    elif 0xe0 <= first <= 0xef:
+        more = 2
+        low = 0xa0 if first == 0xe0 else low
+        high = 0x9f if first == 0xed else high
+    elif 0xf0 <= first <= 0xf4:
+        more = 3
+        low = 0x90 if first == 0xf0 else low
+        high = 0x8f if first == 0xf4 else high
+    else:
+        return 0
+    if len(rest) < more or not low <= rest[0] <= high:
+        return 0
+    if any(not 0x80 <= byte <= 0xbf for byte in rest[1:more]):
+        return 0
+    return 1 + more
+
+
+def clean_name(value):
+    """What a receiver shows of a NAME."""
+    out = ''
+    while value:
+        size = _sequence_length(value)
+        char = value[:size].decode() if size else '?'
+        if ord(char) < 0x20 or 0x7f <= ord(char) <= 0x9f:
+            char = '?'
+        out += char
+        value = value[size or 1:]
+    return out
+
+
+def split_tlvs(payload):
+    """Return [(type, value)]; raises ValueError where they do not fit."""
+    found = []
+    while payload:
+        if len(payload) < 4:
+            raise ValueError(f'{len(payload)} bytes where a TLV begins')
+        type, length = struct.unpack_from('>HH', payload)
+        value = payload[4:4 + length]
+        if len(value) < length:
+            raise ValueError(f'TLV {type} with Length {length}, but '
+                             f'{len(value)} bytes left')
+        found.append((type, value))
+        payload = payload[4 + length:]
+    return found
+
+
+_LENGTHS = {TLV_INSTANCE: range(8, 9), TLV_CAPABILITIES: range(4, 5),
+            TLV_MTU: range(4, 5), TLV_NAME: range(1, NAME_MAX + 1),
+            TLV_HOLD_TIME: range(2, 3)}
+
+
+def _known_tlvs(payload):
+    """{type: value} of the TLVs that version 1 defines, all well-formed."""
+    known = {}
+    for type, value in split_tlvs(payload):
+        if type not in _LENGTHS:
+            continue
+        if type in known:
+            raise ValueError(f'{TLVS[type]} twice')
+        if len(value) not in _LENGTHS[type]:
+            raise ValueError(f'{TLVS[type]} with {len(value)} bytes')
+        known[type] = value
+    if not any(known.get(TLV_INSTANCE, b'')):
+        raise ValueError('INSTANCE missing or 0')
+    return known
+
+
+def decode(datagram):
+    """Return the Data, Hello or Bye; raises Drop for all else."""
+    if len(datagram) < HEADER_SIZE:
+        raise Drop('short', f'{len(datagram)} bytes')
+    magic, version_type, flags, netid = struct.unpack_from('>HBBI', datagram)
+    version, type = version_type >> 4, version_type & 0xf
+    if magic != MAGIC:
+        raise Drop('bad-magic', f'{magic:#06x}')
+    if version != VERSION:
+        raise Drop('bad-version', f'{version}')
+    if type not in (TYPE_DATA, TYPE_HELLO, TYPE_BYE):
+        raise Drop('bad-type', f'{type} ({TYPES.get(type, "unassigned")})')
+    if flags & ~FLAG_SEALED:
+        raise Drop('bad-flags', f'{flags:#04x}')
+    if flags & FLAG_SEALED:
+        raise Drop('sealed', 'no key', type, netid)
+    payload = datagram[HEADER_SIZE:]
+    if type == TYPE_DATA:
+        if len(payload) < FRAME_MIN:
+            raise Drop('frame-short', f'{len(payload)} bytes', type, netid)
+        if len(payload) > FRAME_MAX:
+            raise Drop('frame-long', f'{len(payload)} bytes', type, netid)
+        return Data(netid, payload)
+    if len(datagram) > CONTROL_MAX:
+        raise Drop('bad-tlv', f'a message of {len(datagram)} bytes', type,
+                   netid)
+    try:
+        known = _known_tlvs(payload)
+    except ValueError as error:
+        raise Drop('bad-tlv', str(error), type, netid) from None
+
+    def number(tlv_type):
+        return int.from_bytes(known.get(tlv_type, b''), 'big')
+
+    if type == TYPE_BYE:
+        return Bye(netid, number(TLV_INSTANCE))
+    return Hello(netid, number(TLV_INSTANCE),
+                 capabilities=number(TLV_CAPABILITIES),
+                 mtu=number(TLV_MTU),
+                 name=clean_name(known.get(TLV_NAME, b'')),
+                 hold_time=number(TLV_HOLD_TIME))
+
+
+def vector_bytes(vector):
+    """The datagram of a test vector."""
+    repeat = vector.get('repeat', {'byte': '', 'count': 0})
+    return (bytes.fromhex(vector['hex']) +
+            bytes.fromhex(repeat['byte']) * repeat['count'])
+
+
+def load_vectors():
+    """All test vectors, each with its datagram as 'bytes'."""
+    vectors = json.loads(VECTORS.read_text(encoding='utf-8'))['vectors']
+    for vector in vectors:
+        vector['bytes'] = vector_bytes(vector)
+    return vectors
