@@ -16,6 +16,7 @@
 #ifndef QDES_STATUS_H
 #define QDES_STATUS_H
 
+#include "qdes/eth.h"
 #include "qdes/fabric.h"
 
 typedef struct QdesStatusPeer {
@@ -56,12 +57,11 @@ QdesStatus *qdes_fabric_status(const QdesFabric *fabric, int64_t now);
 
 void qdes_status_free(QdesStatus *status);
 
+/* Bring peers and FDB entries into their order. */
+void qdes_status_sort(QdesStatus *status);
+
 /* "alive" or "heard"; static. */
 const char *qdes_status_peer_state(const QdesStatusPeer *peer);
-
-/* "aa:bb:cc:dd:ee:ff" and a terminating NUL. */
-#define QDES_MAC_STRLEN 18
-char *qdes_mac_format(const uint8_t mac[6], char buf[QDES_MAC_STRLEN]);
 
 /*
  * For people: several lines, each ending in a newline and beginning with

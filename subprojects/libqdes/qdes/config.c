@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Options of a port, checked in one place for every front end. */
+
+#include "qdes/config.h"
+
+#include <net/if.h>
+#include <string.h>
+
+GQuark qdes_error_quark(void)
+{
+    return g_quark_from_static_string("qdes-error-quark");
+}
+
+#define OPTION_ERROR(errp, ...) \
+    g_set_error(errp, QDES_ERROR, QDES_ERROR_OPTION, __VA_ARGS__)
+
+static bool check_range(const char *option, int64_t value, int64_t min,
+                        int64_t max, const char *unit, GError **errp)
+{
+    if (value < min || value > max) {
+        OPTION_ERROR(errp, "%s=%" G_GINT64_FORMAT ": must be %" G_GINT64_FORMAT
+                     " to %" G_GINT64_FORMAT "%s%s", option, value, min, max,
+                     *unit ? " " : "", unit);
+        return false;
+    }
+    return true;
+}
+
+static bool parse_addr(QdesAddr *addr, const char *option, const char *text,
+                       uint16_t default_port, GError **errp)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (!qdes_addr_parse(addr, text, default_port, &err)) {
+        OPTION_ERROR(errp, "%s=%s: %s", option, text, err->message);
+        return false;
+    }
+    return true;
+}
+
+static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
+{
+    if (!mcast) {
+        mcast = QDES_DEFAULT_GROUP;
+    }
+    if (strcmp(mcast, "off") == 0) {
+        OPTION_ERROR(errp, "mcast=off: a port without a group reaches nobody; "
+                     "give a multicast address, such as %s:%d",
+                     QDES_DEFAULT_GROUP, QDES_DEFAULT_PORT);
+        return false;
+    }
+    if (!parse_addr(&config->group, "mcast", mcast, QDES_DEFAULT_PORT, errp)) {
+        return false;
+    }
+    if (!qdes_addr_is_multicast(&config->group)) {
+        OPTION_ERROR(errp, "mcast=%s: not a multicast address; use one of "
+                     "224.0.0.0 to 239.255.255.255 or ff00::/8, such as %s",
+                     mcast, QDES_DEFAULT_GROUP);
+        return false;
+    }
+    return true;
+}
+
+static bool check_local(QdesConfig *config, const char *localaddr,
+                        GError **errp)
+{
+    bool v4 = qdes_addr_is_v4(&config->group);
+
+    if (!localaddr) {
+        config->local = qdes_addr_any(v4, 0);
+        return true;
+    }
+    if (!parse_addr(&config->local, "localaddr", localaddr, 0, errp)) {
+        return false;
+    }
+    if (qdes_addr_is_multicast(&config->local)) {
+        OPTION_ERROR(errp, "localaddr=%s: a multicast address cannot be "
+                     "bound to; give an address of this host, or use mcast=",
+                     localaddr);
+        return false;
+    }
+    if (qdes_addr_is_v4(&config->local) != v4) {
+        OPTION_ERROR(errp, "localaddr=%s: not of the same family as the "
+                     "group; give an %s address", localaddr,
+                     v4 ? "IPv4" : "IPv6");
+        return false;
+    }
+    return true;
+}
+
+static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
+{
+    config->iface[0] = '\0';
+    if (!iface) {
+        return true;
+    }
+    if (!if_nametoindex(iface)) {
+        OPTION_ERROR(errp, "iface=%s: there is no such interface; 'ip link' "
+                     "lists them", iface);
+        return false;
+    }
+    g_strlcpy(config->iface, iface, sizeof(config->iface));
+    return true;
+}
+
+/*
+ * A name is shown in other people's tables and logs: whole characters, none
+ * of them a control character.  A default name is made to fit instead.
+ */
+static bool check_name(QdesConfig *config, const QdesOptions *options,
+                       GError **errp)
+{
+    const char *name = options->name;
+    const char *p;
+
+    if (!name) {
+        g_autofree char *valid = g_utf8_make_valid(
+            options->default_name ? options->default_name : "", -1);
+
+        while (strlen(valid) > QDES_NAME_MAX) {
+            *g_utf8_find_prev_char(valid, valid + strlen(valid)) = '\0';
+        }
+        g_strlcpy(config->name, g_strdelimit(valid, "\t\r\n", ' '),
+                  sizeof(config->name));
+        return true;
+    }
+    if (!*name || strlen(name) > QDES_NAME_MAX) {
+        OPTION_ERROR(errp, "name=%s: must have 1 to %d bytes", name,
+                     QDES_NAME_MAX);
+        return false;
+    }
+    if (!g_utf8_validate(name, -1, NULL)) {
+        OPTION_ERROR(errp, "name: must be valid UTF-8");
+        return false;
+    }
+    for (p = name; *p; p = g_utf8_next_char(p)) {
+        if (g_unichar_iscntrl(g_utf8_get_char(p))) {
+            OPTION_ERROR(errp, "name: must be without control characters");
+            return false;
+        }
+    }
+    g_strlcpy(config->name, name, sizeof(config->name));
+    return true;
+}
+
+static bool check_forwarding(QdesConfig *config, const QdesOptions *options,
+                             GError **errp)
+{
+    const char *unknown = options->unknown_unicast;
+
+    config->learning = !options->has_learning || options->learning;
+    config->flood_unknown = !unknown || strcmp(unknown, "flood") == 0;
+    if (!config->flood_unknown && strcmp(unknown, "drop") != 0) {
+        OPTION_ERROR(errp, "unknown-unicast=%s: must be flood or drop",
+                     unknown);
+        return false;
+    }
+    if (!config->flood_unknown && !config->learning) {
+        OPTION_ERROR(errp, "unknown-unicast=drop: with learning=off every "
+                     "unicast frame would be dropped; use one of the two");
+        return false;
+    }
+    return true;
+}
+
+bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
+                      GError **errp)
+{
+    int64_t netid = options->has_netid ? options->netid : 0;
+    int64_t ttl = options->has_ttl ? options->ttl : QDES_DEFAULT_TTL;
+    int64_t ageing = options->has_ageing ? options->ageing
+                                         : QDES_DEFAULT_AGEING;
+    int64_t max_macs = options->has_max_macs ? options->max_macs
+                                             : QDES_DEFAULT_MAX_MACS;
+
+    memset(config, 0, sizeof(*config));
+
+    if (options->encap && strcmp(options->encap, "qdes") != 0) {
+        OPTION_ERROR(errp, "encap=%s: must be qdes", options->encap);
+        return false;
+    }
+    if (!check_group(config, options->mcast, errp) ||
+        !check_range("netid", netid, 0, UINT32_MAX, "", errp) ||
+        !check_local(config, options->localaddr, errp) ||
+        !check_iface(config, options->iface, errp) ||
+        !check_range("ttl", ttl, 1, 255, "hops", errp) ||
+        !check_name(config, options, errp) ||
+        !check_range("ageing", ageing, QDES_MIN_AGEING, QDES_MAX_AGEING,
+                     "seconds", errp) ||
+        !check_range("max-macs", max_macs, 1, QDES_MAX_MAX_MACS,
+                     "MAC addresses", errp) ||
+        !check_forwarding(config, options, errp)) {
+        return false;
+    }
+    if ((options->has_sndbuf &&
+         !check_range("sndbuf", options->sndbuf, QDES_MIN_SOCKBUF,
+                      QDES_MAX_SOCKBUF, "bytes", errp)) ||
+        (options->has_rcvbuf &&
+         !check_range("rcvbuf", options->rcvbuf, QDES_MIN_SOCKBUF,
+                      QDES_MAX_SOCKBUF, "bytes", errp))) {
+        return false;
+    }
+
+    config->netid = netid;
+    config->ttl = ttl;
+    config->ageing_ms = ageing * 1000;
+    config->max_macs = max_macs;
+    config->sndbuf = options->has_sndbuf ? options->sndbuf : 0;
+    config->rcvbuf = options->has_rcvbuf ? options->rcvbuf : 0;
+    return true;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Ethernet: addresses and the header of a frame. */
+
+#include "qdes/eth.h"
+
+#include <glib.h>
+#include <string.h>
+
+G_STATIC_ASSERT(sizeof(QdesEthHeader) == QDES_ETH_HEADER_SIZE);
+
+bool qdes_mac_is_zero(const uint8_t *mac)
+{
+    static const uint8_t zero[QDES_MAC_SIZE];
+
+    return memcmp(mac, zero, sizeof(zero)) == 0;
+}
+
+char *qdes_mac_format(const uint8_t mac[QDES_MAC_SIZE],
+                      char buf[QDES_MAC_STRLEN])
+{
+    g_snprintf(buf, QDES_MAC_STRLEN, "%02x:%02x:%02x:%02x:%02x:%02x",
+               mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    return buf;
+}
+
+size_t qdes_eth_peek(QdesEthHeader *header, const struct iovec *iov,
+                     int iovcnt)
+{
+    size_t size = 0;
+    size_t part;
+    int i;
+
+    for (i = 0; i < iovcnt; i++) {
+        if (size < sizeof(*header) && iov[i].iov_len > 0) {
+            part = MIN(iov[i].iov_len, sizeof(*header) - size);
+            memcpy((uint8_t *)header + size, iov[i].iov_base, part);
+        }
+        size += iov[i].iov_len;
+    }
+    return size;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Interfaces: which one has the group, and which addresses are ours. */
+
+#include "qdes/netif.h"
+
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool interface_addr(QdesAddr *addr, const struct ifaddrs *ifa)
+{
+    return ifa->ifa_addr && qdes_addr_from_sockaddr(addr, ifa->ifa_addr);
+}
+
+static void set_name(QdesNetif *netif, const char *name)
+{
+    netif->index = if_nametoindex(name);
+    if (netif->index) {
+        g_strlcpy(netif->name, name, sizeof(netif->name));
+    }
+}
+
+static void find_by_addr(QdesNetif *netif, const struct ifaddrs *all,
+                         const QdesAddr *wanted)
+{
+    const struct ifaddrs *ifa;
+    QdesAddr addr;
+
+    for (ifa = all; ifa; ifa = ifa->ifa_next) {
+        if (interface_addr(&addr, ifa) && qdes_addr_same_host(&addr, wanted)) {
+            set_name(netif, ifa->ifa_name);
+            return;
+        }
+    }
+}
+
+/*
+ * Connecting a UDP socket sends nothing; it makes the kernel look up its
+ * route and choose the source address, which tells the interface.
+ */
+static void find_by_route(QdesNetif *netif, const struct ifaddrs *all,
+                          const QdesAddr *group)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(group, &ss);
+    int fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+    QdesAddr addr;
+
+    if (fd < 0) {
+        return;
+    }
+    if (connect(fd, (struct sockaddr *)&ss, len) == 0) {
+        len = sizeof(ss);
+        if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+            qdes_addr_from_sockaddr(&addr, (struct sockaddr *)&ss)) {
+            find_by_addr(netif, all, &addr);
+        }
+    }
+    close(fd);
+}
+
+static void find_loopback(QdesNetif *netif, const struct ifaddrs *all)
+{
+    const struct ifaddrs *ifa;
+
+    for (ifa = all; ifa; ifa = ifa->ifa_next) {
+        if ((ifa->ifa_flags & IFF_LOOPBACK) && (ifa->ifa_flags & IFF_UP)) {
+            set_name(netif, ifa->ifa_name);
+            return;
+        }
+    }
+}
+
+/* An address of the interface: one that peers elsewhere can use if any. */
+static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
+                     const QdesConfig *config)
+{
+    bool v4 = qdes_addr_is_v4(&config->group);
+    const struct ifaddrs *ifa;
+    QdesAddr addr;
+
+    netif->addr = config->local;
+    netif->addr.port = 0;
+    if (!qdes_addr_is_any(&netif->addr) || !netif->index) {
+        return;
+    }
+    for (ifa = all; ifa; ifa = ifa->ifa_next) {
+        if (strcmp(ifa->ifa_name, netif->name) == 0 &&
+            interface_addr(&addr, ifa) && qdes_addr_is_v4(&addr) == v4) {
+            netif->addr = addr;
+            if (!addr.scope) {
+                return;
+            }
+        }
+    }
+}
+
+void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, GArray *own)
+{
+    struct ifaddrs *all = NULL;
+    const struct ifaddrs *ifa;
+    QdesAddr addr;
+
+    memset(netif, 0, sizeof(*netif));
+    if (getifaddrs(&all) < 0) {
+        all = NULL;
+    }
+    if (config->iface[0]) {
+        set_name(netif, config->iface);
+    } else if (!qdes_addr_is_any(&config->local)) {
+        find_by_addr(netif, all, &config->local);
+    } else {
+        find_by_route(netif, all, &config->group);
+        if (!netif->index) {
+            find_loopback(netif, all);
+            netif->fallback = netif->index != 0;
+        }
+    }
+    set_addr(netif, all, config);
+    if (own) {
+        g_array_set_size(own, 0);
+        for (ifa = all; ifa; ifa = ifa->ifa_next) {
+            if (interface_addr(&addr, ifa)) {
+                addr.port = 0;
+                g_array_append_val(own, addr);
+            }
+        }
+    }
+    if (all) {
+        freeifaddrs(all);
+    }
+}
+
+bool qdes_netif_equal(const QdesNetif *a, const QdesNetif *b)
+{
+    return a->index == b->index && strcmp(a->name, b->name) == 0 &&
+           a->fallback == b->fallback &&
+           qdes_addr_same_host(&a->addr, &b->addr);
+}

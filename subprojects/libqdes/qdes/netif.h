@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Interfaces: which one has the group, and which addresses are ours
+ *
+ * The interface of the group is, in this order: the one that iface= names;
+ * the one that owns the address of localaddr=; the one to which the route for
+ * the group points; and where there is no such route, loopback, so that the
+ * ports of one host still meet.
+ *
+ * Asks the system anew at each call and keeps nothing; portable.
+ */
+
+#ifndef QDES_NETIF_H
+#define QDES_NETIF_H
+
+#include "qdes/config.h"
+
+typedef struct QdesNetif {
+    unsigned index;             /* 0: there is none */
+    char name[QDES_IFNAME_SIZE];
+    bool fallback;              /* loopback, for want of a route */
+    QdesAddr addr;              /* an address of it, or the wildcard */
+} QdesNetif;
+
+/*
+ * The interface of the group, as things are now.  Where @own is not NULL, it
+ * is filled with all IP addresses of this host (QdesAddr, port 0).
+ */
+void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, GArray *own);
+
+bool qdes_netif_equal(const QdesNetif *a, const QdesNetif *b);
+
+#endif

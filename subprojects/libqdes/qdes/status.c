@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Status: order, and the text for people. */
+
+#include "qdes/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int compare_peers(const void *a, const void *b)
+{
+    const QdesStatusPeer *x = a;
+    const QdesStatusPeer *y = b;
+    int diff = strcmp(x->name, y->name);
+
+    if (!diff) {
+        diff = memcmp(x->address.ip, y->address.ip, sizeof(x->address.ip));
+    }
+    return diff ? diff : x->address.port - y->address.port;
+}
+
+static int compare_macs(const void *a, const void *b)
+{
+    return memcmp(((const QdesStatusMac *)a)->mac,
+                  ((const QdesStatusMac *)b)->mac, QDES_MAC_SIZE);
+}
+
+void qdes_status_sort(QdesStatus *status)
+{
+    qsort(status->peers, status->n_peers, sizeof(*status->peers),
+          compare_peers);
+    qsort(status->fdb, status->n_macs, sizeof(*status->fdb), compare_macs);
+}
+
+void qdes_status_free(QdesStatus *status)
+{
+    if (status) {
+        g_free(status->peers);
+        g_free(status->fdb);
+        g_free(status);
+    }
+}
+
+const char *qdes_status_peer_state(const QdesStatusPeer *peer)
+{
+    return peer->hello ? "alive" : "heard";
+}
+
+static void add_head(GString *text, const QdesStatus *s, const char *indent)
+{
+    char addr[QDES_ADDR_STRLEN];
+
+    g_string_append_printf(text, "%sname %s, netid %" G_GUINT32_FORMAT
+                           ", encapsulation %s, link %s%s\n", indent,
+                           *s->name ? s->name : "-", s->netid, s->encap,
+                           s->link_up ? "up" : "down",
+                           s->paused ? ", waiting for the port" : "");
+    g_string_append_printf(text, "%sgroup %s on %s%s\n", indent,
+                           qdes_addr_format(&s->group, addr),
+                           *s->iface ? s->iface : "no interface",
+                           s->loopback ? " (no route: this host only)" : "");
+    g_string_append_printf(text, "%slocal %s\n", indent,
+                           qdes_addr_format(&s->local, addr));
+}
+
+static void add_peers(GString *text, const QdesStatus *s, const char *indent)
+{
+    const QdesStatusPeer *peer;
+    char addr[QDES_ADDR_STRLEN];
+    size_t i;
+
+    g_string_append_printf(text, "%speers: %zu\n", indent, s->n_peers);
+    for (i = 0; i < s->n_peers; i++) {
+        peer = &s->peers[i];
+        g_string_append_printf(text, "%s  %-24s %-28s %-5s heard %.1f s ago, "
+                               "%" G_GUINT32_FORMAT " MACs\n", indent,
+                               *peer->name ? peer->name : "-",
+                               qdes_addr_format(&peer->address, addr),
+                               qdes_status_peer_state(peer),
+                               peer->last_heard_ms / 1000.0, peer->macs);
+    }
+}
+
+static void add_fdb(GString *text, const QdesStatus *s, const char *indent)
+{
+    const QdesStatusMac *entry;
+    char addr[QDES_ADDR_STRLEN];
+    char mac[QDES_MAC_STRLEN];
+    size_t i;
+
+    g_string_append_printf(text, "%sFDB: %zu MAC addresses\n", indent,
+                           s->n_macs);
+    for (i = 0; i < s->n_macs; i++) {
+        entry = &s->fdb[i];
+        g_string_append_printf(text, "%s  %s at %-28s age %.1f s, "
+                               "%" G_GUINT32_FORMAT " moves\n", indent,
+                               qdes_mac_format(entry->mac, mac),
+                               entry->local ? "this port" :
+                               qdes_addr_format(&entry->peer, addr),
+                               entry->age_ms / 1000.0, entry->moves);
+    }
+}
+
+char *qdes_status_text(const QdesStatus *s, const char *indent)
+{
+    GString *text = g_string_new(NULL);
+    int i;
+
+    add_head(text, s, indent);
+    add_peers(text, s, indent);
+    add_fdb(text, s, indent);
+    g_string_append_printf(text, "%scounters:\n", indent);
+    for (i = 0; i < QDES_COUNTER__MAX; i++) {
+        if (s->counters.value[i]) {
+            g_string_append_printf(text, "%s  %-20s %" G_GUINT64_FORMAT "\n",
+                                   indent, qdes_counter_name(i),
+                                   s->counters.value[i]);
+        }
+    }
+    return g_string_free(text, false);
+}

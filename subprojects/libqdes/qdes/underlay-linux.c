@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What Linux can do better: a filter in the kernel, ICMP errors with the
+ * address they are about, drop counts, and news of changed interfaces.  Each
+ * is optional: where the kernel refuses, the fabric works as it does with
+ * plain sockets.
+ */
+
+#include "qdes/underlay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/errqueue.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "qdes/bytes.h"
+#include "qdes/wire.h"
+
+#ifndef IPV6_MULTICAST_ALL
+#define IPV6_MULTICAST_ALL 29   /* Linux 4.20 */
+#endif
+
+#define LOOPBACK_INDEX 1        /* of lo, in every network namespace */
+#define UDP_HEADER_SIZE 8       /* bytes; a UDP filter starts at the header */
+
+static void set_int(int fd, int level, int option, int value)
+{
+    setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+static void prepare_group(int fd, bool v4)
+{
+    if (v4) {
+        set_int(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
+    } else {
+        set_int(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
+    }
+}
+
+static void prepare_unicast(int fd, bool v4)
+{
+    if (v4) {
+        set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
+        /* A frame too big for some link is cut there, not lost. */
+        set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+    } else {
+        set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+    }
+}
+
+/*
+ * The filter is a list of tests, each of which either goes on or leaves for
+ * one of two ends: drop or pass.  Jump distances are filled in at the end.
+ */
+typedef struct Filter {
+    struct sock_filter insn[32];
+    unsigned len;
+} Filter;
+
+enum { GO_ON, DROP, PASS };
+
+static void load(Filter *f, uint16_t code, uint32_t offset)
+{
+    f->insn[f->len++] = (struct sock_filter) BPF_STMT(BPF_LD | code, offset);
+}
+
+static void test(Filter *f, uint16_t code, uint32_t value, uint8_t if_true,
+                 uint8_t if_false)
+{
+    f->insn[f->len++] = (struct sock_filter)
+        BPF_JUMP(BPF_JMP | code | BPF_K, value, if_true, if_false);
+}
+
+static void finish(Filter *f)
+{
+    unsigned end[] = { 0, f->len, f->len + 1 };
+    struct sock_filter *insn;
+    unsigned i;
+
+    for (i = 0; i < f->len; i++) {
+        insn = &f->insn[i];
+        if (BPF_CLASS(insn->code) == BPF_JMP) {
+            insn->jt = insn->jt == GO_ON ? 0 : end[insn->jt] - i - 1;
+            insn->jf = insn->jf == GO_ON ? 0 : end[insn->jf] - i - 1;
+        }
+    }
+    f->insn[f->len++] = (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, 0);
+    f->insn[f->len++] = (struct sock_filter) BPF_STMT(BPF_RET | BPF_K,
+                                                      UINT32_MAX);
+}
+
+/*
+ * What is sound but of another network, and what this port sent itself, is
+ * dropped here.  What is malformed passes, to be counted.
+ */
+static void filter_group(int fd, uint32_t netid, const QdesAddr *own)
+{
+    const int payload = UDP_HEADER_SIZE;
+    struct sock_fprog prog;
+    Filter f = { .len = 0 };
+    int i;
+
+    load(&f, BPF_W | BPF_LEN, 0);
+    test(&f, BPF_JGE, UDP_HEADER_SIZE + QDES_WIRE_HEADER_SIZE, GO_ON, PASS);
+    load(&f, BPF_H | BPF_ABS, payload);
+    test(&f, BPF_JEQ, QDES_WIRE_MAGIC, GO_ON, PASS);
+    load(&f, BPF_B | BPF_ABS, payload + 2);
+    test(&f, BPF_JGE, QDES_WIRE_VERSION << 4, GO_ON, PASS);
+    test(&f, BPF_JGE, (QDES_WIRE_VERSION + 1) << 4, PASS, GO_ON);
+    load(&f, BPF_W | BPF_ABS, payload + 4);
+    test(&f, BPF_JEQ, netid, GO_ON, DROP);
+
+    /* Own: from our port, and looped back by this host. */
+    load(&f, BPF_H | BPF_ABS, 0);
+    test(&f, BPF_JEQ, own->port, GO_ON, PASS);
+    if (!qdes_addr_is_any(own)) {
+        /* Another port of this host may have this number on another
+         * address: compare the source address in the IP header. */
+        for (i = qdes_addr_is_v4(own) ? 12 : 0; i < 16; i += 4) {
+            load(&f, BPF_W | BPF_ABS,
+                 SKF_NET_OFF + (qdes_addr_is_v4(own) ? 12 : 8 + i));
+            test(&f, BPF_JEQ, qdes_get_be32(own->ip + i), GO_ON, PASS);
+        }
+    }
+    load(&f, BPF_W | BPF_ABS, SKF_AD_OFF + SKF_AD_PKTTYPE);
+    test(&f, BPF_JEQ, PACKET_LOOPBACK, DROP, GO_ON);
+    /* On lo there is no looping back: it comes in as from outside. */
+    load(&f, BPF_W | BPF_ABS, SKF_AD_OFF + SKF_AD_IFINDEX);
+    test(&f, BPF_JEQ, LOOPBACK_INDEX, DROP, PASS);
+    finish(&f);
+    g_assert(f.len <= G_N_ELEMENTS(f.insn));
+
+    prog.len = f.len;
+    prog.filter = f.insn;
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+}
+
+/* The kernel doubles the value for its own bookkeeping (man 7 socket). */
+static int set_buffer(int fd, int option, int bytes)
+{
+    int force = option == SO_SNDBUF ? SO_SNDBUFFORCE : SO_RCVBUFFORCE;
+    socklen_t len = sizeof(bytes);
+
+    if (setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof(bytes)) < 0) {
+        setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof(bytes));
+    }
+    return getsockopt(fd, SOL_SOCKET, option, &bytes, &len) == 0 ? bytes / 2
+                                                                 : 0;
+}
+
+static bool means_unreachable(const struct sock_extended_err *ee)
+{
+    return (ee->ee_origin == SO_EE_ORIGIN_ICMP ||
+            ee->ee_origin == SO_EE_ORIGIN_ICMP6) &&
+           (ee->ee_errno == ECONNREFUSED || ee->ee_errno == EHOSTUNREACH ||
+            ee->ee_errno == ENETUNREACH || ee->ee_errno == EHOSTDOWN ||
+            ee->ee_errno == ENOPROTOOPT || ee->ee_errno == EACCES);
+}
+
+static bool unreachable(int fd, QdesAddr *peer)
+{
+    union {
+        struct cmsghdr align;
+        char buf[512];
+    } control;
+    struct sockaddr_storage ss;
+    struct msghdr msg;
+    struct cmsghdr *cmsg;
+    struct sock_extended_err ee;
+    bool found;
+
+    do {
+        msg = (struct msghdr) {
+            .msg_name = &ss,
+            .msg_namelen = sizeof(ss),
+            .msg_control = &control,
+            .msg_controllen = sizeof(control),
+        };
+        if (recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) {
+            return false;
+        }
+        found = false;
+        for (cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+            if ((cmsg->cmsg_level == IPPROTO_IP &&
+                 cmsg->cmsg_type == IP_RECVERR) ||
+                (cmsg->cmsg_level == IPPROTO_IPV6 &&
+                 cmsg->cmsg_type == IPV6_RECVERR)) {
+                memcpy(&ee, CMSG_DATA(cmsg), sizeof(ee));
+                found = means_unreachable(&ee);
+            }
+        }
+    } while (!found || !qdes_addr_from_sockaddr(peer, (struct sockaddr *)&ss));
+    return true;
+}
+
+static uint32_t drops(int fd)
+{
+    uint32_t info[SK_MEMINFO_VARS] = { 0 };
+    socklen_t len = sizeof(info);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) < 0) {
+        return 0;
+    }
+    return info[SK_MEMINFO_DROPS];
+}
+
+static int monitor_open(void)
+{
+    struct sockaddr_nl addr = {
+        .nl_family = AF_NETLINK,
+        .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+                     RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE,
+    };
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC,
+                    NETLINK_ROUTE);
+
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* Bounded: the fabric looks at the state itself, not at the messages. */
+static void monitor_drain(int fd)
+{
+    char buf[8192];
+    int i;
+
+    for (i = 0; i < QDES_BUDGET; i++) {
+        if (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) < 0 && errno != ENOBUFS) {
+            return;
+        }
+    }
+}
+
+const QdesUnderlayOs qdes_underlay_linux = {
+    .prepare_group = prepare_group,
+    .prepare_unicast = prepare_unicast,
+    .filter_group = filter_group,
+    .set_buffer = set_buffer,
+    .unreachable = unreachable,
+    .drops = drops,
+    .monitor_open = monitor_open,
+    .monitor_drain = monitor_drain,
+};

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Underlay: the UDP sockets of a port, by calls that every host has. */
+
+#include "qdes/underlay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { GROUP, UNICAST, N_SOCKETS };
+
+struct QdesUnderlay {
+    QdesConfig config;
+    const QdesUnderlayOs *os;
+    bool v4;
+    int fd[N_SOCKETS];
+    int monitor_fd;
+    uint32_t drops_seen[N_SOCKETS];
+    uint64_t drops;
+    QdesNetif netif;
+    bool joined;
+    QdesAddr bound;             /* of the unicast socket */
+    GArray *own;                /* QdesAddr, all addresses of this host */
+    struct sockaddr_storage group;
+    socklen_t group_len;
+};
+
+static bool system_error(GError **errp, const char *option, const char *value,
+                         const char *what)
+{
+    int err = errno;
+
+    g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM, "%s=%s: %s: %s", option,
+                value, what, g_strerror(err));
+    return false;
+}
+
+static int level(const QdesUnderlay *u)
+{
+    return u->v4 ? IPPROTO_IP : IPPROTO_IPV6;
+}
+
+static bool set_int(int fd, int at, int option, int value)
+{
+    return setsockopt(fd, at, option, &value, sizeof(value)) == 0;
+}
+
+static int open_socket(QdesUnderlay *u)
+{
+    int fd = socket(u->v4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0);
+
+    if (fd >= 0) {
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        if (!u->v4) {
+            set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        }
+    }
+    return fd;
+}
+
+static bool is_link_local_group(const QdesAddr *group)
+{
+    return !qdes_addr_is_v4(group) && (group->ip[1] & 0x0f) <= 2;
+}
+
+static bool open_group(QdesUnderlay *u, GError **errp)
+{
+    QdesAddr addr = u->config.group;
+    char text[QDES_ADDR_STRLEN];
+    struct sockaddr_storage ss;
+    socklen_t len;
+    int fd;
+
+    qdes_addr_format(&addr, text);
+    fd = u->fd[GROUP] = open_socket(u);
+    if (fd < 0) {
+        return system_error(errp, "mcast", text, "cannot open a socket");
+    }
+    set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+#if defined(SO_REUSEPORT) && !defined(__linux__)
+    /* On BSDs, sharing a multicast port takes this one. */
+    set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+#endif
+    u->os->prepare_group(fd, u->v4);
+    if (is_link_local_group(&addr)) {
+        /* Bound to such a group, a socket would be tied to one interface. */
+        addr = qdes_addr_any(false, addr.port);
+    }
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    if (bind(fd, (struct sockaddr *)&ss, len) == 0) {
+        return true;
+    }
+    if (errno == EADDRINUSE) {
+        g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
+                    "mcast=%s: UDP port %u is held by a program that does "
+                    "not share it; end it or choose another port", text,
+                    addr.port);
+        return false;
+    }
+    return system_error(errp, "mcast", text, "cannot bind to it");
+}
+
+static bool open_unicast(QdesUnderlay *u, GError **errp)
+{
+    char text[QDES_ADDR_STRLEN];
+    struct sockaddr_storage ss;
+    socklen_t len;
+    int fd;
+
+    qdes_addr_format(&u->config.local, text);
+    fd = u->fd[UNICAST] = open_socket(u);
+    if (fd < 0) {
+        return system_error(errp, "localaddr", text, "cannot open a socket");
+    }
+    u->os->prepare_unicast(fd, u->v4);
+    if (!set_int(fd, level(u), u->v4 ? IP_MULTICAST_TTL : IPV6_MULTICAST_HOPS,
+                 u->config.ttl)) {
+        return system_error(errp, "localaddr", text, "cannot set the TTL");
+    }
+    len = qdes_addr_to_sockaddr(&u->config.local, &ss);
+    if (bind(fd, (struct sockaddr *)&ss, len) < 0) {
+        switch (errno) {
+        case EADDRNOTAVAIL:
+            g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
+                        "localaddr=%s: not an address of this host; "
+                        "'ip address' lists them", text);
+            return false;
+        case EADDRINUSE:
+            g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
+                        "localaddr=%s: UDP port %u is in use; choose another "
+                        "or leave it out", text, u->config.local.port);
+            return false;
+        default:
+            return system_error(errp, "localaddr", text, "cannot bind to it");
+        }
+    }
+    len = sizeof(ss);
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ||
+        !qdes_addr_from_sockaddr(&u->bound, (struct sockaddr *)&ss)) {
+        return system_error(errp, "localaddr", text, "cannot be read back");
+    }
+    return true;
+}
+
+static void set_buffer(QdesUnderlay *u, const char *name, int fd, int option,
+                       int bytes, const QdesHost *host, void *opaque)
+{
+    int granted;
+
+    if (!bytes) {
+        return;
+    }
+    granted = u->os->set_buffer(fd, option, bytes);
+    if (granted < bytes) {
+        g_autofree char *text =
+            g_strdup_printf("%s=%d: the system grants %d bytes; its limit is "
+                            "net.core.%cmem_max", name, bytes, granted,
+                            option == SO_SNDBUF ? 'w' : 'r');
+        host->log(opaque, QDES_LOG_WARNING, text);
+    }
+}
+
+QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
+                                void *opaque, GError **errp)
+{
+    QdesUnderlay *u = g_new0(QdesUnderlay, 1);
+
+    u->config = *config;
+    u->v4 = qdes_addr_is_v4(&config->group);
+    u->fd[GROUP] = u->fd[UNICAST] = u->monitor_fd = -1;
+    u->own = g_array_new(false, false, sizeof(QdesAddr));
+    u->os = &qdes_underlay_plain;
+#ifdef __linux__
+    if (!config->plain_io) {
+        u->os = &qdes_underlay_linux;
+    }
+#endif
+    if (!open_group(u, errp) || !open_unicast(u, errp)) {
+        qdes_underlay_free(u);
+        return NULL;
+    }
+    u->os->filter_group(u->fd[GROUP], config->netid, &u->bound);
+    set_buffer(u, "sndbuf", u->fd[UNICAST], SO_SNDBUF, config->sndbuf, host,
+               opaque);
+    set_buffer(u, "rcvbuf", u->fd[UNICAST], SO_RCVBUF, config->rcvbuf, host,
+               opaque);
+    set_buffer(u, "rcvbuf", u->fd[GROUP], SO_RCVBUF, config->rcvbuf, host,
+               opaque);
+    /* Watch first, look afterwards: so no change falls in between. */
+    u->monitor_fd = u->os->monitor_open();
+    qdes_underlay_refresh(u);
+    return u;
+}
+
+void qdes_underlay_free(QdesUnderlay *u)
+{
+    if (!u) {
+        return;
+    }
+    if (u->fd[GROUP] >= 0) {
+        close(u->fd[GROUP]);
+    }
+    if (u->fd[UNICAST] >= 0) {
+        close(u->fd[UNICAST]);
+    }
+    if (u->monitor_fd >= 0) {
+        close(u->monitor_fd);
+    }
+    g_array_free(u->own, true);
+    g_free(u);
+}
+
+int qdes_underlay_group_fd(const QdesUnderlay *u)
+{
+    return u->fd[GROUP];
+}
+
+int qdes_underlay_unicast_fd(const QdesUnderlay *u)
+{
+    return u->fd[UNICAST];
+}
+
+int qdes_underlay_monitor_fd(const QdesUnderlay *u)
+{
+    return u->monitor_fd;
+}
+
+static bool change_membership(QdesUnderlay *u, int option, unsigned index)
+{
+    struct group_req req = { .gr_interface = index };
+
+    qdes_addr_to_sockaddr(&u->config.group, &req.gr_group);
+    return setsockopt(u->fd[GROUP], level(u), option, &req, sizeof(req)) == 0;
+}
+
+static bool join(QdesUnderlay *u, unsigned index)
+{
+    QdesAddr group = u->config.group;
+    struct ip_mreqn mreqn = { .imr_ifindex = index };
+
+    if (!change_membership(u, MCAST_JOIN_GROUP, index)) {
+        return false;
+    }
+    if (is_link_local_group(&group)) {
+        group.scope = index;
+    }
+    u->group_len = qdes_addr_to_sockaddr(&group, &u->group);
+    if (u->v4) {
+        return setsockopt(u->fd[UNICAST], IPPROTO_IP, IP_MULTICAST_IF, &mreqn,
+                          sizeof(mreqn)) == 0;
+    }
+    return set_int(u->fd[UNICAST], IPPROTO_IPV6, IPV6_MULTICAST_IF, index);
+}
+
+QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
+{
+    bool was_joined = u->joined;
+    QdesNetif netif;
+
+    qdes_netif_find(&netif, &u->config, u->own);
+    if (qdes_netif_equal(&netif, &u->netif) && was_joined) {
+        return QDES_REFRESH_SAME;
+    }
+    if (was_joined && netif.index == u->netif.index) {
+        u->netif = netif;
+        return QDES_REFRESH_ADDRESS;
+    }
+    if (was_joined) {
+        change_membership(u, MCAST_LEAVE_GROUP, u->netif.index);
+    }
+    u->joined = netif.index && join(u, netif.index);
+    if (!u->joined) {
+        /* Not to be found equal next time, when joining may work. */
+        memset(&netif, 0, sizeof(netif));
+        netif.addr = qdes_addr_any(u->v4, 0);
+    }
+    u->netif = netif;
+    return u->joined ? QDES_REFRESH_JOINED :
+           was_joined ? QDES_REFRESH_LOST : QDES_REFRESH_SAME;
+}
+
+void qdes_underlay_drain_monitor(QdesUnderlay *u)
+{
+    u->os->monitor_drain(u->monitor_fd);
+}
+
+const QdesNetif *qdes_underlay_netif(const QdesUnderlay *u)
+{
+    return &u->netif;
+}
+
+QdesAddr qdes_underlay_local(const QdesUnderlay *u)
+{
+    QdesAddr local = u->bound;
+
+    if (qdes_addr_is_any(&local)) {
+        local = u->netif.addr;
+        local.port = u->bound.port;
+    }
+    return local;
+}
+
+static int send_to(QdesUnderlay *u, struct sockaddr_storage *to, socklen_t len,
+                   const struct iovec *iov, int iovcnt)
+{
+    struct msghdr msg = {
+        .msg_name = to,
+        .msg_namelen = len,
+        .msg_iov = (struct iovec *)iov,
+        .msg_iovlen = iovcnt,
+    };
+    ssize_t ret;
+
+    do {
+        ret = sendmsg(u->fd[UNICAST], &msg, 0);
+    } while (ret < 0 && errno == EINTR);
+    return ret < 0 ? -errno : 0;
+}
+
+int qdes_underlay_send(QdesUnderlay *u, const QdesAddr *to,
+                       const struct iovec *iov, int iovcnt)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(to, &ss);
+
+    return send_to(u, &ss, len, iov, iovcnt);
+}
+
+int qdes_underlay_flood(QdesUnderlay *u, const struct iovec *iov, int iovcnt)
+{
+    if (!u->joined) {
+        return -ENODEV;
+    }
+    return send_to(u, &u->group, u->group_len, iov, iovcnt);
+}
+
+ssize_t qdes_underlay_receive(int fd, uint8_t *data, size_t size,
+                              QdesAddr *from)
+{
+    struct sockaddr_storage ss = { 0 };
+    socklen_t len = sizeof(ss);
+    ssize_t ret;
+
+    do {
+        ret = recvfrom(fd, data, size, 0, (struct sockaddr *)&ss, &len);
+    } while (ret < 0 && errno == EINTR);
+    if (ret < 0) {
+        return -errno;
+    }
+    if (!qdes_addr_from_sockaddr(from, (struct sockaddr *)&ss)) {
+        return -EAFNOSUPPORT;
+    }
+    return ret;
+}
+
+bool qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)
+{
+    const QdesAddr *own = (const QdesAddr *)u->own->data;
+    guint i;
+
+    if (from->port != u->bound.port) {
+        return false;
+    }
+    if (!qdes_addr_is_any(&u->bound)) {
+        return qdes_addr_same_host(from, &u->bound);
+    }
+    for (i = 0; i < u->own->len; i++) {
+        if (qdes_addr_same_host(from, &own[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool qdes_underlay_unreachable(QdesUnderlay *u, QdesAddr *peer)
+{
+    return u->os->unreachable(u->fd[UNICAST], peer);
+}
+
+uint64_t qdes_underlay_drops(QdesUnderlay *u)
+{
+    uint32_t now;
+    int i;
+
+    for (i = 0; i < N_SOCKETS; i++) {
+        now = u->os->drops(u->fd[i]);
+        u->drops += (uint32_t)(now - u->drops_seen[i]);
+        u->drops_seen[i] = now;
+    }
+    return u->drops;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Underlay: the UDP sockets of a port
+ *
+ * Two sockets.  The group socket receives what is sent to the group; it is
+ * bound to the group's address and port, which all ports of the host share.
+ * The unicast socket has a port of its own, sends everything and receives
+ * what is meant for this port alone; so a datagram's source is its peer.
+ *
+ * A third descriptor, the monitor, becomes readable when interfaces,
+ * addresses or routes change; then, and from time to time for hosts that have
+ * no monitor, qdes_underlay_refresh() joins the group where it belongs.
+ *
+ * What only one system can do (socket filters, error queues, change
+ * notification) is behind QdesUnderlayOs: underlay-linux.c, and for every
+ * host, underlay-plain.c.
+ *
+ * All descriptors are non-blocking and closed on exec.  Errors of sending and
+ * receiving are returned as negative errno values and never end a socket.
+ */
+
+#ifndef QDES_UNDERLAY_H
+#define QDES_UNDERLAY_H
+
+#include <sys/types.h>
+
+#include "qdes/fabric.h"
+#include "qdes/netif.h"
+
+typedef struct QdesUnderlay QdesUnderlay;
+
+/* What a system may do better than plain sockets. */
+typedef struct QdesUnderlayOs {
+    /* Receive only what this socket joined itself. */
+    void (*prepare_group)(int fd, bool v4);
+
+    /* Report ICMP errors; leave fragmenting to the network. */
+    void (*prepare_unicast)(int fd, bool v4);
+
+    /* Drop in the kernel: other networks, and what @own sent. */
+    void (*filter_group)(int fd, uint32_t netid, const QdesAddr *own);
+
+    /* A socket buffer of @bytes; returns what was granted. */
+    int (*set_buffer)(int fd, int option, int bytes);
+
+    /* Take one peer that the network reported unreachable, if any. */
+    bool (*unreachable)(int fd, QdesAddr *peer);
+
+    /* Datagrams dropped by the kernel at this socket so far, modulo 2^32. */
+    uint32_t (*drops)(int fd);
+
+    /* A descriptor that tells of changes; -1: there is none. */
+    int (*monitor_open)(void);
+
+    /* Read it empty. */
+    void (*monitor_drain)(int fd);
+} QdesUnderlayOs;
+
+extern const QdesUnderlayOs qdes_underlay_linux;
+extern const QdesUnderlayOs qdes_underlay_plain;
+
+typedef enum QdesRefresh {
+    QDES_REFRESH_SAME,
+    QDES_REFRESH_ADDRESS,       /* the same interface, another address */
+    QDES_REFRESH_JOINED,        /* the group was joined elsewhere */
+    QDES_REFRESH_LOST,          /* no interface can have the group now */
+} QdesRefresh;
+
+/*
+ * Open the sockets and join the group where that is possible now.  @host's
+ * log tells of what was asked but not granted.
+ */
+QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
+                                void *opaque, GError **errp);
+void qdes_underlay_free(QdesUnderlay *underlay);
+
+/* Descriptors to watch; the monitor may be -1. */
+int qdes_underlay_group_fd(const QdesUnderlay *underlay);
+int qdes_underlay_unicast_fd(const QdesUnderlay *underlay);
+int qdes_underlay_monitor_fd(const QdesUnderlay *underlay);
+
+/* Something changed, or may have: join the group where it belongs now. */
+QdesRefresh qdes_underlay_refresh(QdesUnderlay *underlay);
+void qdes_underlay_drain_monitor(QdesUnderlay *underlay);
+
+/* The interface that has the group; its index is 0 when none has. */
+const QdesNetif *qdes_underlay_netif(const QdesUnderlay *underlay);
+
+/* Where peers send unicast to. */
+QdesAddr qdes_underlay_local(const QdesUnderlay *underlay);
+
+/* Send to one peer, or to the group (-ENODEV: no interface has it).  Returns
+ * 0 or a negative errno. */
+int qdes_underlay_send(QdesUnderlay *underlay, const QdesAddr *to,
+                       const struct iovec *iov, int iovcnt);
+int qdes_underlay_flood(QdesUnderlay *underlay, const struct iovec *iov,
+                        int iovcnt);
+
+/* Read one datagram of at most @size bytes from one of the sockets.  Returns
+ * its size or a negative errno. */
+ssize_t qdes_underlay_receive(int fd, uint8_t *data, size_t size,
+                              QdesAddr *from);
+
+/* Did this port itself send what comes from @from? */
+bool qdes_underlay_is_own(const QdesUnderlay *underlay, const QdesAddr *from);
+
+/* Take one peer that the network reported unreachable, if any. */
+bool qdes_underlay_unreachable(QdesUnderlay *underlay, QdesAddr *peer);
+
+/* Datagrams that the kernel dropped at the sockets. */
+uint64_t qdes_underlay_drops(QdesUnderlay *underlay);
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The QDES encapsulation, version 1; docs/protocol.md is the norm. */
+
+#include "qdes/wire.h"
+
+#include <string.h>
+
+#include "qdes/bytes.h"
+#include "qdes/fabric.h"
+
+#define TLV_HEADER_SIZE 4
+
+static bool is_known_type(unsigned type)
+{
+    return type == QDES_WIRE_DATA || type == QDES_WIRE_HELLO ||
+           type == QDES_WIRE_BYE;
+}
+
+QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
+                                size_t size)
+{
+    uint8_t flags;
+
+    if (size < QDES_WIRE_HEADER_SIZE) {
+        return QDES_WIRE_SHORT;
+    }
+    if (qdes_get_be16(data) != QDES_WIRE_MAGIC) {
+        return QDES_WIRE_BAD_MAGIC;
+    }
+    if (data[2] >> 4 != QDES_WIRE_VERSION) {
+        return QDES_WIRE_BAD_VERSION;
+    }
+    if (!is_known_type(data[2] & 0x0f)) {
+        return QDES_WIRE_BAD_TYPE;
+    }
+    flags = data[3];
+    if (flags & ~QDES_WIRE_FLAG_SEALED) {
+        return QDES_WIRE_BAD_FLAGS;
+    }
+    header->type = data[2] & 0x0f;
+    header->netid = qdes_get_be32(data + 4);
+    header->payload = data + QDES_WIRE_HEADER_SIZE;
+    header->payload_size = size - QDES_WIRE_HEADER_SIZE;
+    if (flags & QDES_WIRE_FLAG_SEALED) {
+        return QDES_WIRE_SEALED;
+    }
+    if (header->type != QDES_WIRE_DATA) {
+        return size <= QDES_WIRE_CONTROL_MAX ? QDES_WIRE_OK
+                                             : QDES_WIRE_BAD_TLV;
+    }
+    if (header->payload_size < QDES_FRAME_MIN) {
+        return QDES_WIRE_FRAME_SHORT;
+    }
+    if (header->payload_size > QDES_FRAME_MAX) {
+        return QDES_WIRE_FRAME_LONG;
+    }
+    return QDES_WIRE_OK;
+}
+
+void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
+                             QdesWireType type, uint32_t netid)
+{
+    qdes_put_be16(data, QDES_WIRE_MAGIC);
+    data[2] = QDES_WIRE_VERSION << 4 | type;
+    data[3] = 0;
+    qdes_put_be32(data + 4, netid);
+}
+
+/*
+ * A name comes from the network and goes to terminals and logs: what is not
+ * UTF-8, and every control character, becomes '?'.
+ */
+static void read_name(char *name, const uint8_t *value, size_t size)
+{
+    const char *p = (const char *)value;
+    const char *end = p + size;
+    gunichar c;
+
+    while (p < end) {
+        c = g_utf8_get_char_validated(p, end - p);
+        if (c == (gunichar)-1 || c == (gunichar)-2 || c == 0) {
+            *name++ = '?';
+            p++;
+        } else if (g_unichar_iscntrl(c)) {
+            *name++ = '?';
+            p = g_utf8_next_char(p);
+        } else {
+            name += g_unichar_to_utf8(c, name);
+            p = g_utf8_next_char(p);
+        }
+    }
+    *name = '\0';
+}
+
+/* One known TLV; false when its length or value cannot be. */
+static bool read_tlv(QdesWireHello *hello, unsigned type,
+                     const uint8_t *value, size_t size)
+{
+    switch (type) {
+    case QDES_WIRE_TLV_INSTANCE:
+        if (size != 8) {
+            return false;
+        }
+        hello->instance = qdes_get_be64(value);
+        return hello->instance != 0;
+    case QDES_WIRE_TLV_CAPABILITIES:
+        if (size != 4) {
+            return false;
+        }
+        hello->capabilities = qdes_get_be32(value);
+        return true;
+    case QDES_WIRE_TLV_MTU:
+        if (size != 4) {
+            return false;
+        }
+        hello->mtu = qdes_get_be32(value);
+        return true;
+    case QDES_WIRE_TLV_NAME:
+        if (size < 1 || size > QDES_NAME_MAX) {
+            return false;
+        }
+        read_name(hello->name, value, size);
+        return true;
+    case QDES_WIRE_TLV_HOLD_TIME:
+        if (size != 2) {
+            return false;
+        }
+        hello->hold_time = qdes_get_be16(value);
+        return true;
+    default:
+        return true;
+    }
+}
+
+QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
+                                      const QdesWireHeader *header)
+{
+    const uint8_t *p = header->payload;
+    size_t left = header->payload_size;
+    uint32_t seen = 0;
+    unsigned type;
+    size_t size;
+
+    memset(hello, 0, sizeof(*hello));
+    while (left > 0) {
+        if (left < TLV_HEADER_SIZE) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        type = qdes_get_be16(p);
+        size = qdes_get_be16(p + 2);
+        p += TLV_HEADER_SIZE;
+        left -= TLV_HEADER_SIZE;
+        if (size > left) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        if (type >= QDES_WIRE_TLV_INSTANCE &&
+            type <= QDES_WIRE_TLV_HOLD_TIME) {
+            if (seen & 1u << type) {
+                return QDES_WIRE_BAD_TLV;
+            }
+            seen |= 1u << type;
+        }
+        if (!read_tlv(hello, type, p, size)) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        p += size;
+        left -= size;
+    }
+    return hello->instance ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
+}
+
+static uint8_t *put_tlv(uint8_t *p, QdesWireTlv type, size_t size)
+{
+    qdes_put_be16(p, type);
+    qdes_put_be16(p + 2, size);
+    return p + TLV_HEADER_SIZE;
+}
+
+size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
+                              QdesWireType type, uint32_t netid,
+                              const QdesWireHello *hello)
+{
+    uint8_t *p = data + QDES_WIRE_HEADER_SIZE;
+    size_t name_size = strlen(hello->name);
+
+    /* The longest HELLO, should a TLV ever be added without a look here. */
+    G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 5 * TLV_HEADER_SIZE + 8 + 4 + 4 +
+                    QDES_NAME_MAX + 2 <= QDES_WIRE_HELLO_SIZE);
+
+    qdes_wire_encode_header(data, type, netid);
+    p = put_tlv(p, QDES_WIRE_TLV_INSTANCE, 8);
+    qdes_put_be64(p, hello->instance);
+    p += 8;
+    if (type == QDES_WIRE_BYE) {
+        return p - data;
+    }
+    if (hello->capabilities) {
+        p = put_tlv(p, QDES_WIRE_TLV_CAPABILITIES, 4);
+        qdes_put_be32(p, hello->capabilities);
+        p += 4;
+    }
+    if (hello->mtu) {
+        p = put_tlv(p, QDES_WIRE_TLV_MTU, 4);
+        qdes_put_be32(p, hello->mtu);
+        p += 4;
+    }
+    if (name_size) {
+        p = put_tlv(p, QDES_WIRE_TLV_NAME, name_size);
+        memcpy(p, hello->name, name_size);
+        p += name_size;
+    }
+    if (hello->hold_time) {
+        p = put_tlv(p, QDES_WIRE_TLV_HOLD_TIME, 2);
+        qdes_put_be16(p, hello->hold_time);
+        p += 2;
+    }
+    return p - data;
+}
