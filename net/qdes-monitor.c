@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * query-qdes and "info qdes"
+ *
+ * Both show the QdesStatus of each qdes netdev, the one in QAPI's form, the
+ * other as libqdes writes it for people.
+ */
+
+#include "qemu/osdep.h"
+#include "monitor/hmp.h"
+#include "monitor/monitor.h"
+#include "net/qdes.h"
+#include "net/qdes-compat.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-qdes.h"
+#include "qapi/util.h"
+
+/* Call @func with each qdes netdev and its status. */
+static void net_qdes_foreach(void (*func)(NetClientState *nc,
+                                          const QdesStatus *status,
+                                          void *opaque),
+                             void *opaque)
+{
+    int count = qemu_find_net_clients_except(NULL, NULL,
+                                             NET_CLIENT_DRIVER_NIC, 0);
+    g_autofree NetClientState **ncs = g_new(NetClientState *, count);
+    int i;
+
+    qemu_find_net_clients_except(NULL, ncs, NET_CLIENT_DRIVER_NIC, count);
+    for (i = 0; i < count; i++) {
+        QdesStatus *status = net_qdes_status(ncs[i]);
+
+        if (status) {
+            func(ncs[i], status, opaque);
+            qdes_status_free(status);
+        }
+    }
+}
+
+static char *addr_str(const QdesAddr *addr)
+{
+    char buf[QDES_ADDR_STRLEN];
+
+    return g_strdup(qdes_addr_format(addr, buf));
+}
+
+static QdesPeerInfoList *peers_info(const QdesStatus *status)
+{
+    QdesPeerInfoList *list = NULL, **tail = &list;
+    size_t i;
+
+    for (i = 0; i < status->n_peers; i++) {
+        const QdesStatusPeer *peer = &status->peers[i];
+        QdesPeerInfo *info = g_new0(QdesPeerInfo, 1);
+
+        info->name = g_strdup(peer->name);
+        info->address = addr_str(&peer->address);
+        info->state = qapi_enum_parse(&QdesPeerState_lookup,
+                                      qdes_status_peer_state(peer), -1,
+                                      &error_abort);
+        info->last_heard_ms = peer->last_heard_ms;
+        info->macs = peer->macs;
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
+static QdesMacInfoList *fdb_info(const QdesStatus *status)
+{
+    QdesMacInfoList *list = NULL, **tail = &list;
+    size_t i;
+
+    for (i = 0; i < status->n_macs; i++) {
+        const QdesStatusMac *entry = &status->fdb[i];
+        QdesMacInfo *info = g_new0(QdesMacInfo, 1);
+        char buf[QDES_MAC_STRLEN];
+
+        info->mac = g_strdup(qdes_mac_format(entry->mac, buf));
+        info->local = entry->local;
+        if (!entry->local) {
+            QDES_QAPI_SET_STR(info, peer, addr_str(&entry->peer));
+        }
+        info->age_ms = entry->age_ms;
+        info->moves = entry->moves;
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
+static QdesCounters *counters_info(const QdesStats *stats)
+{
+    QdesCounters *info = g_new0(QdesCounters, 1);
+
+#define QDES_COUNTER(name, group, help) \
+    info->name = stats->value[QDES_COUNTER_##name];
+#include "qdes/stats.def"
+#undef QDES_COUNTER
+    return info;
+}
+
+static void query_one(NetClientState *nc, const QdesStatus *status,
+                      void *opaque)
+{
+    QdesInfoList ***tail = opaque;
+    QdesInfo *info = g_new0(QdesInfo, 1);
+
+    info->id = g_strdup(nc->name);
+    info->name = g_strdup(status->name);
+    info->netid = status->netid;
+    info->encap = qapi_enum_parse(&QdesEncap_lookup, status->encap, -1,
+                                  &error_abort);
+    info->local = addr_str(&status->local);
+    info->group = addr_str(&status->group);
+    info->iface = g_strdup(status->iface);
+    info->loopback = status->loopback;
+    info->link_up = status->link_up;
+    info->paused = status->paused;
+    info->peers = peers_info(status);
+    info->fdb = fdb_info(status);
+    info->counters = counters_info(&status->counters);
+    QAPI_LIST_APPEND(*tail, info);
+}
+
+QdesInfoList *qmp_query_qdes(Error **errp)
+{
+    QdesInfoList *list = NULL, **tail = &list;
+
+    net_qdes_foreach(query_one, &tail);
+    return list;
+}
+
+static void print_one(NetClientState *nc, const QdesStatus *status,
+                      void *opaque)
+{
+    g_autofree char *text = qdes_status_text(status, "  ");
+
+    monitor_printf(opaque, "%s:\n%s", nc->name, text);
+}
+
+void hmp_info_qdes(Monitor *mon, const QDict *qdict)
+{
+    net_qdes_foreach(print_one, mon);
+}

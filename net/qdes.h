@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * -netdev qdes, as seen by the monitor
+ *
+ * net/qdes.c is the backend: it connects QEMU's net queues, main loop and
+ * options on one side with libqdes on the other.  net/qdes-monitor.c shows
+ * what the backends of this QEMU know.  net_init_qdes() is declared in
+ * net/clients.h, hmp_info_qdes() in monitor/hmp.h, like those of the others.
+ */
+
+#ifndef NET_QDES_H
+#define NET_QDES_H
+
+#include "net/net.h"
+#include "qdes/status.h"
+
+/*
+ * Take a snapshot of @nc; the caller frees it with qdes_status_free().
+ * Returns NULL where @nc is no qdes netdev, or one that is being deleted.
+ */
+QdesStatus *net_qdes_status(NetClientState *nc);
+
+#endif
