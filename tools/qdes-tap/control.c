@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "request.h"
+
+#define CONTROL_BACKLOG 32          /* connections that wait for accept() */
+#define CONTROL_RETRY_MS 1000       /* until the next accept() after ENFILE */
+#define CONTROL_LOCK_MS 2000        /* another program checks the directory */
+
+typedef struct Client {
+    Control *control;
+    int fd;                         /* -1: gone, an answer is being made */
+    LoopTimer *timeout;
+    size_t filled;                  /* bytes of @request */
+    bool eof;                       /* it will not send any more */
+    bool busy;                      /* a thread makes @answer */
+    bool last;                      /* close after @answer */
+    char *answer;                   /* being written, NULL: none */
+    size_t size, written;           /* bytes of @answer */
+    char request[REQUEST_MAX];
+} Client;
+
+struct Control {
+    Loop *loop;
+    char *path;
+    int fd;
+    bool bound;                     /* @path was made, as this file: */
+    dev_t dev;
+    ino_t ino;
+    char *id;
+    ControlStatusFunc *status;
+    void *opaque;
+    GList *clients;
+    guint n_clients;
+    guint n_jobs;                   /* answers that are being made */
+    LoopTimer *retry;               /* accept, after there was no room */
+};
+
+/* What a thread needs to make an answer; independent of client and port. */
+typedef struct Job {
+    RequestCommand command;
+    char *id;
+    QdesStatus *status;
+} Job;
+
+static void client_ready(void *opaque, int fd, int events, int64_t now);
+static void client_continue(Client *client);
+
+GQuark control_error_quark(void)
+{
+    return g_quark_from_static_string("qdes-tap-control");
+}
+
+/* Clients */
+
+static void client_free(Client *client)
+{
+    loop_timer_free(client->timeout);
+    g_free(client->answer);
+    g_free(client);
+}
+
+static void client_close(Client *client)
+{
+    Control *control = client->control;
+
+    loop_watch(control->loop, client->fd, QDES_WATCH_NONE, NULL, NULL);
+    loop_timer_stop(client->timeout);
+    close(client->fd);
+    client->fd = -1;
+    control->clients = g_list_remove(control->clients, client);
+    control->n_clients--;
+    if (!client->busy) {
+        client_free(client);
+    }
+}
+
+static void client_timeout(void *opaque, int64_t now)
+{
+    client_close(opaque);
+}
+
+static void client_wait(Client *client, int events)
+{
+    loop_watch(client->control->loop, client->fd, events, client_ready,
+               client);
+}
+
+static void client_set_answer(Client *client, char *answer)
+{
+    client->answer = answer;
+    client->size = strlen(answer);
+    client->written = 0;
+    loop_timer_set(client->timeout, loop_now() + CONTROL_TIMEOUT_MS);
+}
+
+static void job_free(void *opaque)
+{
+    Job *job = opaque;
+
+    qdes_status_free(job->status);
+    g_free(job->id);
+    g_free(job);
+}
+
+static void job_run(GTask *task, void *source, void *opaque,
+                    GCancellable *cancellable)
+{
+    Job *job = opaque;
+
+    g_task_return_pointer(task, request_answer(job->command, job->id,
+                                               job->status), g_free);
+}
+
+static void job_done(GObject *source, GAsyncResult *result, void *opaque)
+{
+    Client *client = opaque;
+    char *answer = g_task_propagate_pointer(G_TASK(result), NULL);
+
+    client->busy = false;
+    client->control->n_jobs--;
+    if (client->fd < 0) {
+        g_free(answer);
+        client_free(client);
+        return;
+    }
+    client_set_answer(client, answer);
+    client_continue(client);
+}
+
+static void client_start_job(Client *client, RequestCommand command)
+{
+    Control *control = client->control;
+    Job *job = g_new0(Job, 1);
+    GTask *task = g_task_new(NULL, NULL, job_done, client);
+
+    job->command = command;
+    job->id = g_strdup(control->id);
+    job->status = control->status(control->opaque);
+    client->busy = true;
+    control->n_jobs++;
+    loop_timer_stop(client->timeout);
+    client_wait(client, QDES_WATCH_NONE);
+    g_task_set_task_data(task, job, job_free);
+    g_task_run_in_thread(task, job_run);
+    g_object_unref(task);
+}
+
+/*
+ * Take the first line off what was read.  Returns its length, or -1 when
+ * there is none yet.  After the end of what the client sends, the rest is a
+ * line too.
+ */
+static ssize_t client_line(Client *client, char line[REQUEST_MAX])
+{
+    char *newline = memchr(client->request, '\n', client->filled);
+    size_t size = newline ? (size_t)(newline - client->request)
+                          : client->filled;
+    size_t taken = newline ? size + 1 : size;
+
+    if (!newline && (!client->eof || size == 0)) {
+        return -1;
+    }
+    memcpy(line, client->request, size);
+    client->filled -= taken;
+    memmove(client->request, client->request + taken, client->filled);
+    return size;
+}
+
+static void client_next_request(Client *client)
+{
+    char line[REQUEST_MAX];
+    char *answer = NULL;
+    ssize_t size = client_line(client, line);
+    RequestCommand command;
+
+    if (size >= 0) {
+        command = request_parse(line, size, &answer);
+        if (command == REQUEST_INVALID) {
+            client_set_answer(client, answer);
+        } else {
+            client_start_job(client, command);
+        }
+    } else if (client->filled == REQUEST_MAX) {
+        client->last = true;
+        client_set_answer(client, request_error("GenericError",
+                          "the request is too long; at most "
+                          G_STRINGIFY(REQUEST_MAX) " bytes"));
+    }
+}
+
+/* Returns false when the client is gone. */
+static bool client_write(Client *client)
+{
+    ssize_t ret = send(client->fd, client->answer + client->written,
+                       client->size - client->written, MSG_NOSIGNAL);
+
+    if (ret < 0) {
+        if (errno == EAGAIN || errno == EINTR) {
+            return true;
+        }
+        client_close(client);
+        return false;
+    }
+    client->written += ret;
+    loop_timer_set(client->timeout, loop_now() + CONTROL_TIMEOUT_MS);
+    if (client->written == client->size) {
+        g_clear_pointer(&client->answer, g_free);
+        if (client->last) {
+            client_close(client);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Returns false when the client is gone. */
+static bool client_read(Client *client)
+{
+    ssize_t ret = recv(client->fd, client->request + client->filled,
+                       REQUEST_MAX - client->filled, 0);
+
+    if (ret < 0) {
+        if (errno == EAGAIN || errno == EINTR) {
+            return true;
+        }
+        client_close(client);
+        return false;
+    }
+    client->eof = ret == 0;
+    client->filled += ret;
+    return true;
+}
+
+/*
+ * Do what can be done now, then wait for what has to come next.  A client
+ * whose answers fit into its socket could go on for ever: one step each turn.
+ */
+static void client_continue(Client *client)
+{
+    if (!client->answer && !client->busy) {
+        client_next_request(client);
+    }
+    if (client->busy) {
+        return;
+    }
+    if (client->answer && !client_write(client)) {
+        return;
+    }
+    if (client->answer || memchr(client->request, '\n', client->filled)) {
+        client_wait(client, QDES_WATCH_WRITE);
+    } else if (!client->eof) {
+        client_wait(client, QDES_WATCH_READ);
+    } else if (client->filled > 0) {
+        client_wait(client, QDES_WATCH_WRITE);
+    } else {
+        client_close(client);
+    }
+}
+
+static void client_ready(void *opaque, int fd, int events, int64_t now)
+{
+    Client *client = opaque;
+
+    if (!client->answer && !client->eof && client->filled < REQUEST_MAX &&
+        (events & QDES_WATCH_READ) && !client_read(client)) {
+        return;
+    }
+    client_continue(client);
+}
+
+static void client_new(Control *control, int fd)
+{
+    Client *client = g_new0(Client, 1);
+
+    client->control = control;
+    client->fd = fd;
+    client->timeout = loop_timer_new(client_timeout, client);
+    control->clients = g_list_prepend(control->clients, client);
+    control->n_clients++;
+    loop_timer_set(client->timeout, loop_now() + CONTROL_TIMEOUT_MS);
+    client_wait(client, QDES_WATCH_READ);
+}
+
+/* There are too many clients: say so, and do not care whether it is read. */
+static void client_refuse(int fd)
+{
+    char *answer = request_error("GenericError", "too many clients; try "
+                                 "again later");
+
+    if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0) {
+        /* it has gone already */
+    }
+    g_free(answer);
+    close(fd);
+}
+
+static void control_ready(void *opaque, int fd, int events, int64_t now)
+{
+    Control *control = opaque;
+    int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (client < 0) {
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+            /* no descriptor or memory left: the client stays ready, so that
+             * trying at once would turn into a busy loop */
+            loop_watch(control->loop, fd, QDES_WATCH_NONE, NULL, NULL);
+            loop_timer_set(control->retry, now + CONTROL_RETRY_MS);
+        }
+        return;
+    }
+    if (control->n_clients < CONTROL_CLIENTS) {
+        client_new(control, client);
+    } else {
+        client_refuse(client);
+    }
+}
+
+static void control_accept(void *opaque, int64_t now)
+{
+    Control *control = opaque;
+
+    loop_watch(control->loop, control->fd, QDES_WATCH_READ, control_ready,
+               control);
+}
+
+/* The socket */
+
+static bool set_error(GError **errp, const char *path, const char *format,
+                      ...) G_GNUC_PRINTF(3, 4);
+
+static bool set_error(GError **errp, const char *path, const char *format, ...)
+{
+    va_list ap;
+    char *text;
+
+    va_start(ap, format);
+    text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    g_set_error(errp, CONTROL_ERROR, 0, "--control=%s: %s", path, text);
+    g_free(text);
+    return false;
+}
+
+static bool fill_address(struct sockaddr_un *addr, const char *path,
+                         GError **errp)
+{
+    *addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    if (*path == '\0' || strlen(path) >= sizeof(addr->sun_path)) {
+        return set_error(errp, path, "the path of a Unix socket has 1 to %zu "
+                         "bytes", sizeof(addr->sun_path) - 1);
+    }
+    strcpy(addr->sun_path, path);
+    return true;
+}
+
+/*
+ * Two programs that start at the same time must not both find the same stale
+ * socket.  Returns the locked directory, or -1 when it cannot be locked, which
+ * is not worth an error.
+ */
+static int lock_directory(const char *path)
+{
+    char *name = g_path_get_dirname(path);
+    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int64_t deadline = loop_now() + CONTROL_LOCK_MS;
+
+    g_free(name);
+    while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 &&
+           errno == EWOULDBLOCK && loop_now() < deadline) {
+        g_usleep(10000);
+    }
+    return fd;
+}
+
+/* Make room for the socket where that destroys nothing. */
+static bool remove_stale(const struct sockaddr_un *addr, GError **errp)
+{
+    const char *path = addr->sun_path;
+    struct stat st;
+    int fd;
+    int err;
+
+    if (lstat(path, &st) < 0) {
+        return true;                /* let bind() find out what is wrong */
+    }
+    if (!S_ISSOCK(st.st_mode)) {
+        return set_error(errp, path, "in use: this exists and is not a "
+                         "socket; give another path");
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return set_error(errp, path, "%s", g_strerror(errno));
+    }
+    err = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0
+          ? errno : 0;
+    close(fd);
+    if (err != ECONNREFUSED) {
+        return set_error(errp, path, "in use: %s; give another path",
+                         err == 0 || err == EAGAIN
+                         ? "another program listens there" : g_strerror(err));
+    }
+    if (unlink(path) < 0) {
+        return set_error(errp, path, "in use by a dead program, and cannot be "
+                         "removed: %s", g_strerror(errno));
+    }
+    return true;
+}
+
+static bool control_listen(Control *control, const struct sockaddr_un *addr,
+                           GError **errp)
+{
+    struct stat st;
+    mode_t mask;
+    int ret;
+    int err;
+
+    control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+                         0);
+    if (control->fd < 0) {
+        return set_error(errp, control->path, "%s", g_strerror(errno));
+    }
+    /* mode 0600 from the first moment on */
+    mask = umask(0177);
+    ret = bind(control->fd, (const struct sockaddr *)addr, sizeof(*addr));
+    err = errno;
+    umask(mask);
+    if (ret < 0) {
+        return set_error(errp, control->path, "cannot make the socket: %s; "
+                         "give a path in a directory that exists and is yours "
+                         "to write", g_strerror(err));
+    }
+    if (lstat(control->path, &st) < 0) {
+        return set_error(errp, control->path, "%s", g_strerror(errno));
+    }
+    control->bound = true;
+    control->dev = st.st_dev;
+    control->ino = st.st_ino;
+    if (listen(control->fd, CONTROL_BACKLOG) < 0) {
+        return set_error(errp, control->path, "%s", g_strerror(errno));
+    }
+    return true;
+}
+
+Control *control_new(Loop *loop, const char *path, GError **errp)
+{
+    Control *control = g_new0(Control, 1);
+    struct sockaddr_un addr;
+    int lock = -1;
+    bool ok;
+
+    control->loop = loop;
+    control->path = g_strdup(path);
+    control->fd = -1;
+    control->retry = loop_timer_new(control_accept, control);
+    ok = fill_address(&addr, path, errp);
+    if (ok) {
+        lock = lock_directory(path);
+        ok = remove_stale(&addr, errp) && control_listen(control, &addr, errp);
+    }
+    if (lock >= 0) {
+        close(lock);
+    }
+    if (!ok) {
+        control_free(control);
+        return NULL;
+    }
+    return control;
+}
+
+void control_start(Control *control, const char *id,
+                   ControlStatusFunc *status, void *opaque)
+{
+    control->id = g_strdup(id);
+    control->status = status;
+    control->opaque = opaque;
+    control_accept(control, loop_now());
+}
+
+void control_free(Control *control)
+{
+    struct stat st;
+
+    if (!control) {
+        return;
+    }
+    while (control->clients) {
+        client_close(control->clients->data);
+    }
+    if (control->fd >= 0) {
+        loop_watch(control->loop, control->fd, QDES_WATCH_NONE, NULL, NULL);
+        close(control->fd);
+    }
+    if (control->bound && lstat(control->path, &st) == 0 &&
+        st.st_dev == control->dev && st.st_ino == control->ino &&
+        unlink(control->path) < 0) {
+        log_warning("the control socket %s stays: %s; the next start replaces "
+                    "it", control->path, g_strerror(errno));
+    }
+    while (control->n_jobs > 0) {
+        g_main_context_iteration(NULL, true);
+    }
+    loop_timer_free(control->retry);
+    g_free(control->id);
+    g_free(control->path);
+    g_free(control);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Control: a Unix socket that tells the status of the port
+ *
+ * What can be asked, and how, is request.h's matter; this module keeps a
+ * client, stuck or hostile, from harming the port:
+ *
+ *   - only the user that the program runs as (and root) can connect;
+ *   - CONTROL_CLIENTS at a time, the next ones are told so and closed;
+ *   - a request has at most REQUEST_MAX bytes, or the client is closed;
+ *   - a client that lets CONTROL_TIMEOUT_MS pass without sending a whole
+ *     request, or without taking anything of an answer, is closed;
+ *   - the next request of a client is read when the last answer is gone, so
+ *     there is one answer in memory for each client;
+ *   - the event loop only takes the snapshot; its JSON, which is long when
+ *     the FDB is, is made by another thread.
+ *
+ * A socket that a dead process left is replaced.  One where somebody listens
+ * is not, nor anything that is not a socket.
+ *
+ * Threads: all functions are the main thread's.
+ */
+
+#ifndef QDES_TAP_CONTROL_H
+#define QDES_TAP_CONTROL_H
+
+#include "qdes/status.h"
+
+#include "loop.h"
+
+#define CONTROL_CLIENTS 16
+#define CONTROL_TIMEOUT_MS 10000
+
+typedef struct Control Control;
+
+/* Take a snapshot that the caller frees with qdes_status_free(). */
+typedef QdesStatus *ControlStatusFunc(void *opaque);
+
+#define CONTROL_ERROR (control_error_quark())
+GQuark control_error_quark(void);
+
+/*
+ * Make the socket @path.  Clients wait until control_start().  Not to be
+ * called when there are threads, as the file mode mask changes meanwhile.
+ */
+Control *control_new(Loop *loop, const char *path, GError **errp);
+
+/* Answer from now on; @id is what the port is called. */
+void control_start(Control *control, const char *id,
+                   ControlStatusFunc *status, void *opaque);
+
+/* Close and remove the socket, if it is still ours.  Accepts NULL. */
+void control_free(Control *control);
+
+#endif

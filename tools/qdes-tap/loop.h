@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The event loop: descriptors, timers and signals on GLib's main loop
+ *
+ * What libqdes asks of its host (watch this descriptor, call me back then),
+ * in terms of GLib.  All sources have one priority, so that GLib serves every
+ * one that is ready in each turn: no traffic can starve the control socket or
+ * a SIGTERM.
+ *
+ * Times are milliseconds of GLib's monotonic clock, read once for each turn.
+ *
+ * Threads: none.  Callbacks may change or remove any watch or timer, their
+ * own included.
+ */
+
+#ifndef QDES_TAP_LOOP_H
+#define QDES_TAP_LOOP_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "qdes/fabric.h"
+
+typedef struct Loop Loop;
+typedef struct LoopTimer LoopTimer;
+
+/* @events is a mask of QdesWatch; an error or hang-up counts as READ. */
+typedef void LoopFdFunc(void *opaque, int fd, int events, int64_t now);
+typedef void LoopTimerFunc(void *opaque, int64_t now);
+
+Loop *loop_new(void);
+
+/* All watches have to be removed and all timers freed before. */
+void loop_free(Loop *loop);
+
+/* Returns the status that loop_quit() was told. */
+int loop_run(Loop *loop);
+void loop_quit(Loop *loop, int status);
+
+/* For calls from outside of callbacks. */
+int64_t loop_now(void);
+
+/*
+ * Watch @fd for @events from now on; QDES_WATCH_NONE ends it, and has to come
+ * before @fd is closed.  @func and @opaque are taken when a watch begins.
+ */
+void loop_watch(Loop *loop, int fd, int events, LoopFdFunc *func,
+                void *opaque);
+
+LoopTimer *loop_timer_new(LoopTimerFunc *func, void *opaque);
+
+/* Call once when @deadline has come; replaces the time set before. */
+void loop_timer_set(LoopTimer *timer, int64_t deadline);
+void loop_timer_stop(LoopTimer *timer);
+
+/* Accepts NULL. */
+void loop_timer_free(LoopTimer *timer);
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qdes-tap: a TAP device as a port of a QDES fabric
+ *
+ * The order of things: check every option, so that nothing is begun that
+ * cannot be finished; open the TAP, the only thing that may need root; become
+ * the user; open what is left; drop every privilege; be ready; forward until
+ * a signal comes; leave the fabric with a BYE and take away what was made.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "capture.h"
+#include "control.h"
+#include "log.h"
+#include "loop.h"
+#include "notify.h"
+#include "options.h"
+#include "port.h"
+#include "privileges.h"
+#include "statusclient.h"
+#include "tap.h"
+
+enum {
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+};
+
+/* All that is open while the port runs. */
+typedef struct Program {
+    Loop *loop;
+    int signals;
+    Tap tap;
+    PrivilegesUser user;
+    QdesConfig config;
+    Control *control;
+    Capture *capture;
+    Port *port;
+} Program;
+
+/*
+ * A descriptor that is opened must not become 0, 1 or 2: what is printed
+ * there would end up in it.
+ */
+static void occupy_standard_fds(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+/* Tell what is wrong with the command line or what it asks for. */
+static int fail(GError *err)
+{
+    int status = EXIT_FAILED;
+
+    if (g_error_matches(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE)) {
+        log_error("%s; see qdes-tap --help", err->message);
+        status = EXIT_USAGE;
+    } else if (g_error_matches(err, QDES_ERROR, QDES_ERROR_OPTION)) {
+        /* libqdes knows options without the dashes, as QEMU has them */
+        log_error("--%s", err->message);
+    } else {
+        log_error("%s", err->message);
+    }
+    g_error_free(err);
+    return status;
+}
+
+/* Check all that can be checked without beginning anything. */
+static bool check_options(Program *program, Options *options, GError **errp)
+{
+    char host[256] = "localhost";
+    char name[QDES_NAME_MAX + 1];
+
+    if (!tap_check_name(options->tap, errp)) {
+        return false;
+    }
+    if (gethostname(host, sizeof(host)) == 0) {
+        host[sizeof(host) - 1] = '\0';
+    }
+    options_default_name(name, host, options->tap);
+    options->fabric.default_name = name;
+    if (!qdes_config_init(&program->config, &options->fabric, errp)) {
+        return false;
+    }
+    options->fabric.default_name = NULL;
+    program->config.plain_io = options->plain_io;
+    if (strcmp(program->config.iface, options->tap) == 0) {
+        g_set_error(errp, QDES_ERROR, QDES_ERROR_OPTION, "iface=%s: this is "
+                    "the TAP device, whose frames are to be carried; give "
+                    "the interface that carries them", options->tap);
+        return false;
+    }
+    if (!privileges_find_user(&program->user, options->user, errp)) {
+        return false;
+    }
+    if (options->pcap) {
+        program->capture = capture_new(options->pcap_filter, errp);
+    }
+    return !options->pcap || program->capture;
+}
+
+static void signal_ready(void *opaque, int fd, int events, int64_t now)
+{
+    Program *program = opaque;
+    struct signalfd_siginfo info;
+
+    if (read(fd, &info, sizeof(info)) == sizeof(info)) {
+        log_info("%s: leaving the fabric", strsignal(info.ssi_signo));
+        loop_quit(program->loop, EXIT_SUCCESS);
+    }
+}
+
+/*
+ * From here on a signal waits until the loop can take it.  SIGHUP says that
+ * the terminal is gone, unless nohup(1) has it ignored.
+ */
+static void take_signals(Program *program)
+{
+    struct sigaction hangup;
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 &&
+        hangup.sa_handler != SIG_IGN) {
+        sigaddset(&set, SIGHUP);
+    }
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    program->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (program->signals < 0) {
+        log_error("signalfd: %s", g_strerror(errno));
+        exit(EXIT_FAILED);
+    }
+    loop_watch(program->loop, program->signals, QDES_WATCH_READ, signal_ready,
+               program);
+}
+
+static bool open_tap(Program *program, const Options *options, GError **errp)
+{
+    Tap *tap = &program->tap;
+
+    if (!tap_open(tap, options->tap, errp)) {
+        return false;
+    }
+    if (!tap_bring_up(tap)) {
+        log_warning("%s is down, and setting it up takes root; run: sudo ip "
+                    "link set %s up", tap->name, tap->name);
+    }
+    if (tap->multi_queue) {
+        log_info("%s has several queues; frames in those of other programs "
+                 "are not seen here", tap->name);
+    }
+    return true;
+}
+
+/* Open everything; the order is privileges.h's. */
+static bool start(Program *program, const Options *options, GError **errp)
+{
+    if (!open_tap(program, options, errp) ||
+        !privileges_become(&program->user, errp)) {
+        return false;
+    }
+    if (options->control) {
+        program->control = control_new(program->loop, options->control, errp);
+        if (!program->control) {
+            return false;
+        }
+    }
+    if (program->capture &&
+        !capture_open(program->capture, options->pcap, errp)) {
+        return false;
+    }
+    program->port = port_new(program->loop, &program->tap, program->capture,
+                             &program->config, errp);
+    return program->port && privileges_drop(errp);
+}
+
+static QdesStatus *get_status(void *opaque)
+{
+    return port_status(opaque);
+}
+
+static void log_ready(Program *program)
+{
+    QdesStatus *status = port_status(program->port);
+    char group[QDES_ADDR_STRLEN];
+    char local[QDES_ADDR_STRLEN];
+
+    log_info("%s%s is ready: network ID %u, name \"%s\", group %s on %s, local "
+             "address %s", program->tap.name,
+             program->tap.created ? " (new)" : "", status->netid, status->name,
+             qdes_addr_format(&status->group, group),
+             *status->iface ? status->iface : "no interface yet",
+             qdes_addr_format(&status->local, local));
+    qdes_status_free(status);
+}
+
+static int run(Program *program)
+{
+    char *summary;
+
+    if (program->capture) {
+        capture_start(program->capture);
+    }
+    if (program->control) {
+        control_start(program->control, program->tap.name, get_status,
+                      program->port);
+    }
+    summary = port_summary(program->port);
+    notify_ready(summary);
+    g_free(summary);
+    log_ready(program);
+    return loop_run(program->loop);
+}
+
+static void stop(Program *program)
+{
+    port_free(program->port);
+    control_free(program->control);
+    capture_free(program->capture);
+    tap_close(&program->tap);
+    loop_watch(program->loop, program->signals, QDES_WATCH_NONE, NULL, NULL);
+    close(program->signals);
+    loop_free(program->loop);
+}
+
+static int run_port(Options *options)
+{
+    Program program = { .tap = { .fd = -1 } };
+    GError *err = NULL;
+    int status;
+
+    if (!check_options(&program, options, &err)) {
+        capture_free(program.capture);
+        return fail(err);
+    }
+    program.loop = loop_new();
+    take_signals(&program);
+    if (start(&program, options, &err)) {
+        status = run(&program);
+    } else {
+        status = fail(err);
+    }
+    notify_stopping();
+    stop(&program);
+    return status;
+}
+
+static int print(const char *text)
+{
+    if (fputs(text, stdout) == EOF || fflush(stdout) == EOF) {
+        log_error("cannot write to stdout: %s", g_strerror(errno));
+        return EXIT_FAILED;
+    }
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    Options options;
+    GError *err = NULL;
+    char *help;
+    int status = EXIT_FAILED;
+
+    occupy_standard_fds();
+    log_init(false);
+    if (!options_parse(&options, argc, argv, &err)) {
+        status = fail(err);
+        options_clear(&options);
+        return status;
+    }
+    log_init(options.quiet);
+    switch (options.mode) {
+    case OPTIONS_HELP:
+        help = options_help();
+        status = print(help);
+        g_free(help);
+        break;
+    case OPTIONS_VERSION:
+        status = print("qdes-tap " QDES_VERSION "\n");
+        break;
+    case OPTIONS_STATUS:
+        signal(SIGPIPE, SIG_IGN);
+        status = status_client(options.control, options.json);
+        break;
+    case OPTIONS_RUN:
+        status = run_port(&options);
+        break;
+    }
+    options_clear(&options);
+    return status;
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "options.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HELP_INDENT 26          /* columns before the explanation */
+#define HELP_WIDTH 79           /* columns */
+
+typedef enum OptionKind {
+    KIND_SECTION,               /* a headline of --help, no option */
+    KIND_TEXT,
+    KIND_NUMBER,
+    KIND_SIZE,                  /* a number of bytes */
+    KIND_SWITCH,                /* on or off */
+    KIND_FLAG,                  /* takes no value */
+} OptionKind;
+
+typedef struct OptionDef {
+    OptionKind kind;
+    const char *name;
+    const char *arg;
+    size_t value;               /* offset in Options */
+    size_t given;               /* offset in Options of the has_, 0: none */
+    const char *help;
+} OptionDef;
+
+#define AT(member) offsetof(Options, member)
+#define FABRIC(member) AT(fabric.member)
+
+static const OptionDef run_options[] = {
+    { KIND_SECTION, .help = "The port" },
+    { KIND_TEXT, "tap", "NAME", AT(tap), 0,
+      "the TAP device, made if there is none; mandatory" },
+    { KIND_TEXT, "name", "TEXT", FABRIC(name), 0,
+      "how peers' tables show this port (default: HOSTNAME:NAME)" },
+    { KIND_TEXT, "user", "NAME", AT(user), 0,
+      "once the TAP is open, be this user and no longer root" },
+
+    { KIND_SECTION, .help = "The fabric" },
+    { KIND_TEXT, "mcast", "ADDR[:PORT]", FABRIC(mcast), 0,
+      "multicast group to join (default: " QDES_DEFAULT_GROUP ":"
+      G_STRINGIFY(QDES_DEFAULT_PORT) ")" },
+    { KIND_NUMBER, "netid", "N", FABRIC(netid), FABRIC(has_netid),
+      "network ID, 0 to 4294967295 (default: 0)" },
+    { KIND_TEXT, "localaddr", "ADDR[:PORT]", FABRIC(localaddr), 0,
+      "local address for all traffic (default: by route)" },
+    { KIND_TEXT, "iface", "NAME", FABRIC(iface), 0,
+      "interface for the group (default: by local address or route)" },
+    { KIND_NUMBER, "ttl", "N", FABRIC(ttl), FABRIC(has_ttl),
+      "hops that multicast may go, 1 to 255 (default: "
+      G_STRINGIFY(QDES_DEFAULT_TTL) ")" },
+    { KIND_TEXT, "encap", "qdes", FABRIC(encap), 0,
+      "encapsulation (default: qdes)" },
+    { KIND_SIZE, "sndbuf", "BYTES", FABRIC(sndbuf), FABRIC(has_sndbuf),
+      "send buffer of the sockets, like 512k (default: the system's)" },
+    { KIND_SIZE, "rcvbuf", "BYTES", FABRIC(rcvbuf), FABRIC(has_rcvbuf),
+      "receive buffer of the sockets (default: the system's)" },
+    { KIND_FLAG, "plain-io", NULL, AT(plain_io), 0,
+      "use only portable socket calls" },
+
+    { KIND_SECTION, .help = "Forwarding" },
+    { KIND_NUMBER, "ageing", "SECONDS", FABRIC(ageing), FABRIC(has_ageing),
+      "forget a MAC address not heard for so long (default: "
+      G_STRINGIFY(QDES_DEFAULT_AGEING) ")" },
+    { KIND_NUMBER, "max-macs", "N", FABRIC(max_macs), FABRIC(has_max_macs),
+      "MAC addresses to remember (default: "
+      G_STRINGIFY(QDES_DEFAULT_MAX_MACS) ")" },
+    { KIND_SWITCH, "learning", "on|off", FABRIC(learning),
+      FABRIC(has_learning),
+      "learn where MAC addresses are, or always flood (default: on)" },
+    { KIND_TEXT, "unknown-unicast", "flood|drop", FABRIC(unknown_unicast), 0,
+      "what to do with a frame to an unknown MAC address (default: flood)" },
+
+    { KIND_SECTION, .help = "Watching" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "answer \"qdes-tap status\" on this Unix socket" },
+    { KIND_TEXT, "pcap", "FILE|-", AT(pcap), 0,
+      "write the frames that cross the port to FILE or stdout" },
+    { KIND_TEXT, "pcap-filter", "EXPR", AT(pcap_filter), 0,
+      "only those that match, see pcap-filter(7)" },
+    { KIND_FLAG, "quiet", NULL, AT(quiet), 0,
+      "log warnings and errors only" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, "show this and exit" },
+    { KIND_FLAG, "version", NULL, AT(version), 0,
+      "show the version and exit" },
+    { 0 }
+};
+
+static const OptionDef status_options[] = {
+    { KIND_SECTION, .help = "qdes-tap status" },
+    { KIND_FLAG, "json", NULL, AT(json), 0,
+      "as JSON, with the fields of QMP's query-qdes" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: the only one in /run/qdes-tap or "
+      "$XDG_RUNTIME_DIR/qdes-tap)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
+/* What GOption passes through to the callback. */
+typedef struct ParseState {
+    Options *options;
+    const OptionDef *table;
+} ParseState;
+
+GQuark options_error_quark(void)
+{
+    return g_quark_from_static_string("qdes-tap-options");
+}
+
+static bool is_end(const OptionDef *def)
+{
+    return def->kind == KIND_SECTION && !def->help;
+}
+
+/* A number and where it ends. */
+static bool parse_number(const char *text, int64_t *value, char **end)
+{
+    const char *digits = *text == '-' ? text + 1 : text;
+    bool hex = digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X');
+
+    errno = EINVAL;
+    if (hex ? !g_ascii_isxdigit(digits[2]) : !g_ascii_isdigit(digits[0])) {
+        return false;
+    }
+    /* 010 is 8 to some programs and 10 to others: do not guess */
+    if (!hex && digits[0] == '0' && g_ascii_isdigit(digits[1])) {
+        return false;
+    }
+    errno = 0;
+    *value = g_ascii_strtoll(text, end, hex ? 16 : 10);
+    return errno == 0;
+}
+
+bool options_parse_number(const char *text, int64_t *value)
+{
+    char *end;
+
+    if (!parse_number(text, value, &end)) {
+        return false;
+    }
+    errno = *end ? EINVAL : 0;
+    return *end == '\0';
+}
+
+bool options_parse_size(const char *text, int64_t *value)
+{
+    static const char units[] = "kmg";
+    const char *unit;
+    char *end;
+    int64_t factor = 1;
+
+    if (!parse_number(text, value, &end)) {
+        return false;
+    }
+    if (*end) {
+        unit = strchr(units, g_ascii_tolower(*end));
+        if (!unit || end[1]) {
+            errno = EINVAL;
+            return false;
+        }
+        factor = (int64_t)1 << (10 * (unit - units + 1));
+    }
+    if (*value > INT64_MAX / factor || *value < INT64_MIN / factor) {
+        errno = ERANGE;
+        return false;
+    }
+    *value *= factor;
+    return true;
+}
+
+void options_default_name(char name[QDES_NAME_MAX + 1], const char *host,
+                          const char *tap)
+{
+    size_t tap_len = MIN(strlen(tap), (size_t)QDES_NAME_MAX - 2);
+    size_t host_len = MIN(strlen(host), QDES_NAME_MAX - 1 - tap_len);
+    size_t i;
+
+    for (i = 0; i < host_len; i++) {
+        name[i] = g_ascii_isgraph(host[i]) ? host[i] : '?';
+    }
+    name[host_len] = ':';
+    memcpy(name + host_len + 1, tap, tap_len);
+    name[host_len + 1 + tap_len] = '\0';
+}
+
+static const OptionDef *find_option(const OptionDef *table, const char *name)
+{
+    for (; !is_end(table); table++) {
+        if (table->name && g_str_equal(table->name, name)) {
+            return table;
+        }
+    }
+    g_assert_not_reached();
+}
+
+static bool bad_number(const char *option, const char *text,
+                       const char *example, GError **errp)
+{
+    g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_VALUE,
+                "%s=%s: %s; give one like %s", option, text,
+                errno == ERANGE ? "too large a number" : "not a number",
+                example);
+    return false;
+}
+
+static gboolean take_value(const char *option, const char *text, void *data,
+                           GError **errp)
+{
+    ParseState *state = data;
+    const char *name = g_str_equal(option, "-h") ? "help" : option + 2;
+    const OptionDef *def = find_option(state->table, name);
+    char *at = (char *)state->options + def->value;
+    char *copy;
+
+    switch (def->kind) {
+    case KIND_TEXT:
+        copy = g_strdup(text);
+        g_ptr_array_add(state->options->strings, copy);
+        *(const char **)at = copy;
+        break;
+    case KIND_NUMBER:
+        if (!options_parse_number(text, (int64_t *)at)) {
+            return bad_number(option, text, "42 or 0x2a", errp);
+        }
+        break;
+    case KIND_SIZE:
+        if (!options_parse_size(text, (int64_t *)at)) {
+            return bad_number(option, text, "262144 or 256k", errp);
+        }
+        break;
+    case KIND_SWITCH:
+        if (!g_str_equal(text, "on") && !g_str_equal(text, "off")) {
+            g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_VALUE,
+                        "%s=%s: not a switch; give on or off", option, text);
+            return false;
+        }
+        *(bool *)at = g_str_equal(text, "on");
+        break;
+    case KIND_FLAG:
+        *(bool *)at = true;
+        break;
+    case KIND_SECTION:
+        g_assert_not_reached();
+    }
+    if (def->given) {
+        *(bool *)((char *)state->options + def->given) = true;
+    }
+    return true;
+}
+
+/* Let GOption take @args (NULL-terminated) apart by @table. */
+static bool parse_by_table(Options *options, const OptionDef *table,
+                           char **args, GError **errp)
+{
+    ParseState state = { options, table };
+    GArray *entries = g_array_new(true, true, sizeof(GOptionEntry));
+    GOptionContext *context = g_option_context_new(NULL);
+    GOptionGroup *group = g_option_group_new("qdes-tap", "", "", &state, NULL);
+    char **rest = g_strdupv(args);
+    GError *err = NULL;
+    bool ok;
+
+    for (; !is_end(table); table++) {
+        if (table->name) {
+            /* values are bytes: GOption must not convert them to UTF-8 */
+            GOptionEntry entry = {
+                .long_name = table->name,
+                .short_name = g_str_equal(table->name, "help") ? 'h' : 0,
+                .flags = table->arg ? G_OPTION_FLAG_FILENAME
+                                    : G_OPTION_FLAG_NO_ARG,
+                .arg = G_OPTION_ARG_CALLBACK,
+                .arg_data = take_value,
+            };
+            g_array_append_val(entries, entry);
+        }
+    }
+    g_option_group_add_entries(group, (GOptionEntry *)entries->data);
+    g_option_context_set_main_group(context, group);
+    g_option_context_set_help_enabled(context, false);
+    ok = g_option_context_parse_strv(context, &rest, &err);
+    if (ok && rest[0] && rest[1]) {
+        err = g_error_new(OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                          "unexpected argument '%s'", rest[1]);
+        ok = false;
+    }
+    if (err && err->domain == G_OPTION_ERROR) {
+        g_set_error_literal(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                            err->message);
+        g_error_free(err);
+    } else if (err) {
+        g_propagate_error(errp, err);
+    }
+    g_strfreev(rest);
+    g_option_context_free(context);
+    g_array_free(entries, true);
+    return ok;
+}
+
+bool options_parse(Options *options, int argc, char **argv, GError **errp)
+{
+    bool status = argc > 1 && g_str_equal(argv[1], "status");
+
+    memset(options, 0, sizeof(*options));
+    options->strings = g_ptr_array_new_with_free_func(g_free);
+    options->mode = status ? OPTIONS_STATUS : OPTIONS_RUN;
+    if (!parse_by_table(options, status ? status_options : run_options,
+                        argv + status, errp)) {
+        return false;
+    }
+    if (options->help) {
+        options->mode = OPTIONS_HELP;
+        return true;
+    }
+    if (options->version) {
+        options->mode = OPTIONS_VERSION;
+        return true;
+    }
+    if (status) {
+        return true;
+    }
+    if (!options->tap) {
+        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                    "which TAP device? give --tap NAME");
+        return false;
+    }
+    if (options->pcap_filter && !options->pcap) {
+        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                    "--pcap-filter=%s filters nothing without --pcap",
+                    options->pcap_filter);
+        return false;
+    }
+    return true;
+}
+
+void options_clear(Options *options)
+{
+    g_clear_pointer(&options->strings, g_ptr_array_unref);
+}
+
+/* Append @words, broken into lines that start at HELP_INDENT. */
+static void help_wrap(GString *help, size_t column, const char *words)
+{
+    char **list = g_strsplit(words, " ", -1);
+    size_t i;
+
+    for (i = 0; list[i]; i++) {
+        if (column + 1 + strlen(list[i]) > HELP_WIDTH) {
+            g_string_append_c(help, '\n');
+            column = 0;
+        }
+        if (column < HELP_INDENT) {
+            g_string_append_printf(help, "%*s", (int)(HELP_INDENT - column),
+                                   "");
+            column = HELP_INDENT;
+        } else {
+            g_string_append_c(help, ' ');
+            column++;
+        }
+        g_string_append(help, list[i]);
+        column += strlen(list[i]);
+    }
+    g_string_append_c(help, '\n');
+    g_strfreev(list);
+}
+
+static void help_table(GString *help, const OptionDef *table)
+{
+    for (; !is_end(table); table++) {
+        size_t start = help->len;
+        size_t column;
+
+        if (table->kind == KIND_SECTION) {
+            g_string_append_printf(help, "\n%s:\n", table->help);
+            continue;
+        }
+        if (!table->help) {
+            continue;
+        }
+        g_string_append_printf(help, "  --%s%s%s", table->name,
+                               table->arg ? " " : "",
+                               table->arg ? table->arg : "");
+        column = help->len - start;
+        if (column + 2 > HELP_INDENT) {
+            g_string_append_c(help, '\n');
+            column = 0;
+        }
+        help_wrap(help, column, table->help);
+    }
+}
+
+char *options_help(void)
+{
+    GString *help = g_string_new(
+        "Usage: qdes-tap --tap NAME [OPTION]...\n"
+        "       qdes-tap status [--json] [--control PATH]\n"
+        "Join a TAP device to a QDES fabric, a distributed Ethernet switch;\n"
+        "or show what a running port knows.\n");
+
+    help_table(help, run_options);
+    help_table(help, status_options);
+    g_string_append(help, "\nExamples:\n"
+        "  qdes-tap --tap tap0 --netid 42\n"
+        "  qdes-tap --tap tap0 --pcap - | wireshark -k -i -\n");
+    return g_string_free(help, false);
+}

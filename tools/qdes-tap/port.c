@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "port.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "linkwatch.h"
+#include "log.h"
+#include "notify.h"
+
+#define PORT_BUDGET 64              /* frames from the TAP for each event */
+#define PORT_FRAME_ROOM 65664       /* bytes: the TAP's largest MTU, VLANs */
+#define PORT_RETRY_MS 1000          /* after a read that should not fail */
+
+struct Port {
+    Loop *loop;
+    Tap *tap;
+    Capture *capture;
+    QdesFabric *fabric;
+    LoopTimer *tick;
+    LoopTimer *retry;
+    LinkWatch *link;
+    bool link_up;
+    bool gone;
+    bool read_warned;
+    guint idle;                 /* tells systemd about the new summary */
+    size_t kept;                /* bytes in @frame that wait for room */
+    uint8_t frame[PORT_FRAME_ROOM];
+};
+
+static void port_tap_ready(void *opaque, int fd, int events, int64_t now);
+
+static void port_read_tap(Port *port, bool on)
+{
+    loop_watch(port->loop, port->tap->fd,
+               on ? QDES_WATCH_READ : QDES_WATCH_NONE, port_tap_ready, port);
+}
+
+static void port_gone(Port *port)
+{
+    if (!port->gone) {
+        port->gone = true;
+        log_error("%s was deleted; the port ends", port->tap->name);
+        port_read_tap(port, false);
+        loop_quit(port->loop, 1);
+    }
+}
+
+/* Look how the TAP's link is, and pass it on. */
+static void port_check_link(Port *port, int64_t now)
+{
+    TapState state = tap_state(port->tap);
+    bool up = state == TAP_UP;
+
+    if (state == TAP_GONE) {
+        port_gone(port);
+        return;
+    }
+    if (up == port->link_up) {
+        return;
+    }
+    port->link_up = up;
+    if (up) {
+        log_info("%s is up", port->tap->name);
+    } else {
+        log_info("%s is down, no frame passes until: sudo ip link set %s up",
+                 port->tap->name, port->tap->name);
+    }
+    qdes_fabric_set_link(port->fabric, up, now);
+}
+
+static void port_link_changed(void *opaque, int64_t now)
+{
+    port_check_link(opaque, now);
+}
+
+/* Returns false when the frame has to wait. */
+static bool port_send(Port *port, size_t size, int64_t now)
+{
+    struct iovec iov = { .iov_base = port->frame, .iov_len = size };
+
+    port->kept = qdes_fabric_send(port->fabric, &iov, 1, now) ? 0 : size;
+    return port->kept == 0;
+}
+
+/* Reading failed for another reason than that there is nothing to read. */
+static void port_read_failed(Port *port, int err, int64_t now)
+{
+    if (tap_state(port->tap) == TAP_GONE) {
+        port_gone(port);
+        return;
+    }
+    if (!port->read_warned) {
+        log_warning("reading from %s failed: %s; it is tried again every "
+                    "second", port->tap->name, g_strerror(err));
+        port->read_warned = true;
+    }
+    port_read_tap(port, false);
+    loop_timer_set(port->retry, now + PORT_RETRY_MS);
+}
+
+static void port_retry(void *opaque, int64_t now)
+{
+    Port *port = opaque;
+
+    if (port->kept == 0) {
+        port_read_tap(port, true);
+    }
+}
+
+static void port_tap_ready(void *opaque, int fd, int events, int64_t now)
+{
+    Port *port = opaque;
+    ssize_t size;
+    int i;
+
+    for (i = 0; i < PORT_BUDGET; i++) {
+        size = tap_read(port->tap, port->frame, sizeof(port->frame));
+        if (size < 0) {
+            if (errno != EAGAIN) {
+                port_read_failed(port, errno, now);
+            }
+            return;
+        }
+        if (port->capture) {
+            capture_frame(port->capture, port->frame, size);
+        }
+        if (!port_send(port, size, now)) {
+            port_read_tap(port, false);
+            return;
+        }
+    }
+}
+
+static void port_fabric_ready(void *opaque, int fd, int events, int64_t now)
+{
+    Port *port = opaque;
+
+    qdes_fabric_ready(port->fabric, fd, events, now);
+}
+
+static void port_tick(void *opaque, int64_t now)
+{
+    Port *port = opaque;
+
+    qdes_fabric_tick(port->fabric, now);
+}
+
+static gboolean port_tell_systemd(void *opaque)
+{
+    Port *port = opaque;
+    char *summary = qdes_fabric_summary(port->fabric);
+
+    notify_status(summary);
+    g_free(summary);
+    port->idle = 0;
+    return G_SOURCE_REMOVE;
+}
+
+/* QdesHost */
+
+static QdesDelivery host_deliver(void *opaque, const uint8_t *frame,
+                                 size_t size)
+{
+    Port *port = opaque;
+
+    if (!tap_write(port->tap, frame, size)) {
+        return QDES_REFUSED;
+    }
+    if (port->capture) {
+        capture_frame(port->capture, frame, size);
+    }
+    return QDES_DELIVERED;
+}
+
+static void host_writable(void *opaque)
+{
+    Port *port = opaque;
+
+    if (port->kept == 0 || port_send(port, port->kept, loop_now())) {
+        port_read_tap(port, true);
+    }
+}
+
+static void host_watch(void *opaque, int fd, int events)
+{
+    Port *port = opaque;
+
+    loop_watch(port->loop, fd, events, port_fabric_ready, port);
+}
+
+static void host_set_timer(void *opaque, int64_t deadline)
+{
+    Port *port = opaque;
+
+    loop_timer_set(port->tick, deadline);
+}
+
+static void host_log(void *opaque, QdesLogLevel level, const char *text)
+{
+    if (level == QDES_LOG_WARNING) {
+        log_warning("%s", text);
+    } else {
+        log_info("%s", text);
+    }
+}
+
+static void host_changed(void *opaque)
+{
+    Port *port = opaque;
+
+    /* the summary may be asked for only when the fabric's call is over */
+    if (!port->idle) {
+        port->idle = g_idle_add_full(G_PRIORITY_DEFAULT, port_tell_systemd,
+                                     port, NULL);
+    }
+}
+
+static uint64_t host_random(void *opaque)
+{
+    uint64_t value;
+    ssize_t ret;
+
+    do {
+        ret = getrandom(&value, sizeof(value), 0);
+    } while (ret < 0 && errno == EINTR);
+    g_assert(ret == sizeof(value));
+    return value;
+}
+
+static const QdesHost port_host = {
+    .deliver = host_deliver,
+    .writable = host_writable,
+    .watch = host_watch,
+    .set_timer = host_set_timer,
+    .log = host_log,
+    .changed = host_changed,
+    .random = host_random,
+};
+
+Port *port_new(Loop *loop, Tap *tap, Capture *capture,
+               const QdesConfig *config, GError **errp)
+{
+    Port *port = g_new0(Port, 1);
+    int64_t now = loop_now();
+
+    port->loop = loop;
+    port->tap = tap;
+    port->capture = capture;
+    port->link_up = true;
+    port->tick = loop_timer_new(port_tick, port);
+    port->retry = loop_timer_new(port_retry, port);
+    port->fabric = qdes_fabric_new(config, &port_host, port, now, errp);
+    if (!port->fabric) {
+        port_free(port);
+        return NULL;
+    }
+    port->link = link_watch_new(loop, port_link_changed, port);
+    if (!port->link) {
+        log_warning("cannot watch the link of %s: %s; when it is set down, "
+                    "peers are not told", tap->name, g_strerror(errno));
+    }
+    port_check_link(port, now);
+    port_read_tap(port, true);
+    return port;
+}
+
+QdesStatus *port_status(Port *port)
+{
+    return qdes_fabric_status(port->fabric, loop_now());
+}
+
+char *port_summary(Port *port)
+{
+    return qdes_fabric_summary(port->fabric);
+}
+
+void port_free(Port *port)
+{
+    if (!port) {
+        return;
+    }
+    port_read_tap(port, false);
+    link_watch_free(port->link);
+    qdes_fabric_free(port->fabric);
+    loop_timer_free(port->tick);
+    loop_timer_free(port->retry);
+    if (port->idle) {
+        g_source_remove(port->idle);
+    }
+    g_free(port);
+}
