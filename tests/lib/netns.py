@@ -18,9 +18,11 @@ import contextlib
 import ctypes
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 
 from procs import Process, wait_for
 
@@ -82,7 +84,8 @@ class Namespace:
     def __init__(self, network, name):
         self.network = network
         self.name = name
-        self.full_name = f'{network.prefix}{name}'
+        # Hosts of different fixtures may have the same name.
+        self.full_name = f'{network.prefix}{len(network.namespaces)}-{name}'
         self.path = f'{NETNS_DIR}/{self.full_name}'
         command(['ip', 'netns', 'add', self.full_name])
         network.namespaces.append(self)
@@ -247,6 +250,8 @@ class Network:
         Network.runs += 1
         self.prefix = f'qdes-{os.getpid()}-{Network.runs}-'
         self.log_dir = log_dir
+        # For Unix sockets, whose paths have to be short.
+        self.run_dir = tempfile.mkdtemp(prefix=self.prefix)
         self.namespaces = []
         self.processes = []
         self.sockets = []
@@ -288,3 +293,4 @@ class Network:
         for namespace in reversed(self.namespaces):
             remove_namespace(namespace.full_name)
         self.namespaces = []
+        shutil.rmtree(self.run_dir, ignore_errors=True)
