@@ -1,0 +1,580 @@
+-- SPDX-License-Identifier: GPL-2.0-or-later
+--
+-- Wireshark dissector for QDES, version 1 of the protocol (docs/protocol.md).
+-- docs/wireshark.md tells how to install and use it.
+--
+-- It shows what a receiver would make of each datagram: one that a receiver
+-- without optional parts drops has qdes.malformed with the reason, as
+-- docs/protocol.md names it.  CSUM_PARTIAL and SEALED are no reasons here,
+-- for there are receivers that take them.
+--
+-- Two lengths matter everywhere: what was sent (reported_len) decides whether
+-- a datagram is well-formed; what the capture holds (len), which may be less,
+-- bounds what is read.
+--
+-- For Wireshark 3.6 and later, whatever its Lua (5.1 to 5.4): no bit
+-- operators, no bit libraries.
+
+set_plugin_info({
+    version = "1.0",
+    description = "QEMU Distributed Ethernet Switch",
+})
+
+local PORT = 20804
+local MAGIC = 0x5144
+local VERSION = 1
+local HEADER_SIZE = 8
+local FRAME_MIN, FRAME_MAX = 14, 65499
+local CONTROL_MAX = 1200
+local TLV_HEADER_SIZE = 4
+local SESSION_SIZE, NUMBER_SIZE, TAG_SIZE = 8, 8, 16
+local SEALED_MIN = HEADER_SIZE + SESSION_SIZE + NUMBER_SIZE + TAG_SIZE
+
+-- QDES inside of QDES is legal, but a datagram of 64 KiB has room for more
+-- than a thousand levels, and Wireshark gives up on the whole packet long
+-- before that.
+local MAX_NESTING = 8
+
+local DATA, BYE = 0, 2
+local TYPES = {
+    [0] = "DATA", [1] = "HELLO", [2] = "BYE", [3] = "ECHO",
+    [4] = "ECHO-REPLY", [5] = "PEERS", [6] = "CHALLENGE", [7] = "RESPONSE",
+}
+
+local CSUM_PARTIAL, SEALED = 0x01, 0x02
+
+local INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME = 1, 2, 3, 4, 5
+local TLVS = {
+    [1] = "INSTANCE", [2] = "CAPABILITIES", [3] = "MTU", [4] = "NAME",
+    [5] = "HOLD-TIME", [6] = "PEERS", [7] = "NONCE",
+}
+-- Shortest and longest value of the TLVs that version 1 defines.
+local TLV_LENGTHS = {
+    [INSTANCE] = { 8, 8 }, [CAPABILITIES] = { 4, 4 }, [MTU] = { 4, 4 },
+    [NAME] = { 1, 63 }, [HOLD_TIME] = { 2, 2 },
+}
+
+local qdes = Proto("qdes", "QEMU Distributed Ethernet Switch")
+
+qdes.prefs.port = Pref.range("UDP ports", tostring(PORT),
+    "UDP ports on which every datagram is taken for QDES; on others the " ..
+    "heuristic looks for it", 65535)
+
+local f = {
+    magic = ProtoField.uint16("qdes.magic", "Magic", base.HEX),
+    version = ProtoField.uint8("qdes.version", "Version", base.DEC, nil,
+        0xf0),
+    type = ProtoField.uint8("qdes.type", "Type", base.DEC, TYPES, 0x0f),
+    flags = ProtoField.uint8("qdes.flags", "Flags", base.HEX),
+    flags_csum_partial = ProtoField.bool("qdes.flags.csum_partial",
+        "CSUM_PARTIAL", 8, nil, 0x01,
+        "The inner checksum holds the sum of the pseudo-header alone"),
+    flags_sealed = ProtoField.bool("qdes.flags.sealed", "SEALED", 8, nil,
+        0x02, "Encrypted and authenticated"),
+    flags_reserved = ProtoField.uint8("qdes.flags.reserved", "Reserved",
+        base.HEX, nil, 0xfc),
+    netid = ProtoField.uint32("qdes.netid", "Network ID", base.DEC),
+
+    frame = ProtoField.bytes("qdes.frame", "Frame", base.NONE,
+        "The frame, where it is not dissected"),
+    frame_length = ProtoField.uint32("qdes.frame.length", "Frame length",
+        base.DEC, nil, nil, "Bytes of the frame that were sent"),
+
+    session = ProtoField.uint64("qdes.session", "Session of the sender",
+        base.HEX),
+    packet_number = ProtoField.uint64("qdes.packet_number", "Packet number",
+        base.DEC),
+    ciphertext = ProtoField.bytes("qdes.ciphertext", "Ciphertext"),
+    tag = ProtoField.bytes("qdes.tag", "Authentication tag"),
+
+    tlv = ProtoField.none("qdes.tlv", "TLV"),
+    tlv_type = ProtoField.uint16("qdes.tlv.type", "Type", base.DEC, TLVS),
+    tlv_length = ProtoField.uint16("qdes.tlv.length", "Length", base.DEC),
+    tlv_value = ProtoField.bytes("qdes.tlv.value", "Value", base.NONE,
+        "The value of a TLV that is unknown or has a wrong length"),
+    instance = ProtoField.uint64("qdes.instance", "Instance", base.HEX, nil,
+        nil, "Drawn at random when the port starts"),
+    capabilities = ProtoField.uint32("qdes.capabilities", "Capabilities",
+        base.HEX),
+    capabilities_csum_partial = ProtoField.bool(
+        "qdes.capabilities.csum_partial", "Accepts CSUM_PARTIAL", 32, nil,
+        0x00000001),
+    capabilities_reserved = ProtoField.uint32("qdes.capabilities.reserved",
+        "Reserved", base.HEX, nil, 0xfffffffe),
+    mtu = ProtoField.uint32("qdes.mtu", "MTU", base.DEC, nil, nil,
+        "The longest frame that the sender accepts, in bytes"),
+    name = ProtoField.string("qdes.name", "Name", base.UNICODE),
+    hold_time = ProtoField.uint16("qdes.hold_time", "Hold time", base.DEC,
+        nil, nil, "Seconds after which the silent sender is forgotten"),
+
+    malformed = ProtoField.string("qdes.malformed", "Malformed", base.ASCII,
+        "Why a receiver drops the datagram"),
+}
+
+local fields = {}
+for _, field in pairs(f) do
+    fields[#fields + 1] = field
+end
+qdes.fields = fields
+
+local expert_malformed = ProtoExpert.new("qdes.expert.malformed",
+    "Malformed QDES datagram", expert.group.MALFORMED, expert.severity.ERROR)
+local expert_odd = ProtoExpert.new("qdes.expert.odd",
+    "Unusual QDES datagram", expert.group.PROTOCOL, expert.severity.NOTE)
+local expert_cut = ProtoExpert.new("qdes.expert.cut",
+    "Frame cut by the capture", expert.group.UNDECODED,
+    expert.severity.NOTE)
+qdes.experts = { expert_malformed, expert_odd, expert_cut }
+
+local function has_bit(value, bit)
+    return value % (2 * bit) >= bit
+end
+
+local function bytes(n)
+    return n == 1 and "1 byte" or string.format("%d bytes", n)
+end
+
+-- Is the range wholly in the capture?
+local function captured(tvb, offset, size)
+    return offset + size <= tvb:len()
+end
+
+-- Is every byte of the range 0?
+local function is_zero(range)
+    for i = 0, range:len() - 1 do
+        if range(i, 1):uint() ~= 0 then
+            return false
+        end
+    end
+    return true
+end
+
+-- The header, or nil where the capture lacks a part of it.
+local function read_header(tvb)
+    if tvb:len() < HEADER_SIZE then
+        return nil
+    end
+    return {
+        magic = tvb(0, 2):uint(),
+        version = tvb(2, 1):bitfield(0, 4),
+        type = tvb(2, 1):bitfield(4, 4),
+        flags = tvb(3, 1):uint(),
+        netid = tvb(4, 4):uint(),
+    }
+end
+
+-- What is wrong with the header: a result of docs/protocol.md and a text.
+local function check_header(h)
+    if h.magic ~= MAGIC then
+        return "bad-magic", string.format("Magic is 0x%04x, not 0x%04x",
+            h.magic, MAGIC)
+    end
+    if h.version ~= VERSION then
+        return "bad-version", string.format("Version is %d, not %d",
+            h.version, VERSION)
+    end
+    if h.type > BYE then
+        return "bad-type", string.format("Type %d (%s) is not defined in " ..
+            "version %d", h.type, TYPES[h.type] or "unassigned", VERSION)
+    end
+    if h.flags > CSUM_PARTIAL + SEALED then
+        return "bad-flags", string.format("Reserved flags are set: 0x%02x",
+            h.flags)
+    end
+    if has_bit(h.flags, CSUM_PARTIAL) and h.type ~= DATA then
+        return "bad-flags", "CSUM_PARTIAL is for DATA only"
+    end
+    return nil
+end
+
+-- Go through the TLVs of a control message.  Returns a list of them; if the
+-- message is malformed, the text and the TLV that it is about (nil: the whole
+-- message); and whether the capture ends before the message does, so that not
+-- everything could be checked.
+local function read_tlvs(tvb)
+    local size = tvb:reported_len()
+    local list, seen = {}, {}
+    local offset = HEADER_SIZE
+    local text, culprit
+
+    local function wrong(what, tlv)
+        if not text then
+            text, culprit = what, tlv
+        end
+    end
+
+    if size > CONTROL_MAX then
+        wrong(string.format("A control message of %d bytes; the limit is %d",
+            size, CONTROL_MAX))
+    end
+    while offset < size do
+        local left = size - offset
+        if not captured(tvb, offset, math.min(left, TLV_HEADER_SIZE)) then
+            return list, text, culprit, true
+        end
+        local tlv = { offset = offset, size = left }
+        list[#list + 1] = tlv
+        if left < TLV_HEADER_SIZE then
+            wrong(bytes(left) .. " left, too few for a TLV", tlv)
+            break
+        end
+        left = left - TLV_HEADER_SIZE
+        tlv.type = tvb(offset, 2):uint()
+        tlv.length = tvb(offset + 2, 2):uint()
+        local name = TLVS[tlv.type] or string.format("TLV %d", tlv.type)
+        if tlv.length > left then
+            wrong(string.format("%s has Length %d, but %s left", name,
+                tlv.length, bytes(left)), tlv)
+            break
+        end
+        tlv.size = TLV_HEADER_SIZE + tlv.length
+        if TLV_LENGTHS[tlv.type] then
+            if seen[tlv.type] then
+                wrong(name .. " comes twice", tlv)
+            end
+            seen[tlv.type] = true
+            tlv.sound = tlv.length >= TLV_LENGTHS[tlv.type][1] and
+                tlv.length <= TLV_LENGTHS[tlv.type][2]
+            if not tlv.sound then
+                wrong(string.format("%s has Length %d", name, tlv.length),
+                    tlv)
+            elseif tlv.type == INSTANCE and captured(tvb, offset, tlv.size)
+                and is_zero(tvb(offset + TLV_HEADER_SIZE, tlv.length)) then
+                wrong("INSTANCE is 0", tlv)
+            end
+        end
+        offset = offset + tlv.size
+    end
+    if not seen[INSTANCE] then
+        wrong("INSTANCE is missing")
+    end
+    return list, text, culprit, tvb:len() < size
+end
+
+-- A name as docs/protocol.md wants it shown: what is not well-formed UTF-8,
+-- and each control character, becomes "?".  Also fit for Lua's strings and
+-- Wireshark's columns.
+local SEQUENCES = {
+    -- first byte from, to; second byte from, to; length
+    { 0x20, 0x7e, 0, 0, 1 },
+    { 0xc2, 0xdf, 0x80, 0xbf, 2 },
+    { 0xe0, 0xe0, 0xa0, 0xbf, 3 },
+    { 0xe1, 0xec, 0x80, 0xbf, 3 },
+    { 0xed, 0xed, 0x80, 0x9f, 3 },
+    { 0xee, 0xef, 0x80, 0xbf, 3 },
+    { 0xf0, 0xf0, 0x90, 0xbf, 4 },
+    { 0xf1, 0xf3, 0x80, 0xbf, 4 },
+    { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+}
+
+local function sequence_at(raw, i)
+    local first, second = raw:byte(i, i + 1)
+    for _, s in ipairs(SEQUENCES) do
+        if first >= s[1] and first <= s[2] then
+            if s[5] == 1 then
+                return 1
+            end
+            if i + s[5] - 1 > #raw or second < s[3] or second > s[4] then
+                return 0
+            end
+            for k = i + 2, i + s[5] - 1 do
+                local byte = raw:byte(k)
+                if byte < 0x80 or byte > 0xbf then
+                    return 0
+                end
+            end
+            return s[5]
+        end
+    end
+    return 0
+end
+
+local function clean_name(range)
+    local raw, out, i = range:raw(), {}, 1
+    while i <= #raw do
+        local size = sequence_at(raw, i)
+        local first, second = raw:byte(i, i + 1)
+        if size == 0 or (first == 0xc2 and second < 0xa0) then
+            out[#out + 1] = "?"
+        else
+            out[#out + 1] = raw:sub(i, i + size - 1)
+        end
+        i = i + math.max(size, 1)
+    end
+    return table.concat(out)
+end
+
+local function add_malformed(tree, item, result, text)
+    tree:add(f.malformed, result):set_generated()
+    item:add_proto_expert_info(expert_malformed,
+        string.format("%s: %s", result, text))
+end
+
+-- Behind another magic, or in another version, the rest means nothing.
+local function add_header(tree, tvb, h)
+    tree:add(f.magic, tvb(0, 2))
+    if h.magic ~= MAGIC then
+        return
+    end
+    tree:add(f.version, tvb(2, 1))
+    if h.version ~= VERSION then
+        return
+    end
+    tree:add(f.type, tvb(2, 1))
+    local flags = tree:add(f.flags, tvb(3, 1))
+    flags:add(f.flags_csum_partial, tvb(3, 1))
+    flags:add(f.flags_sealed, tvb(3, 1))
+    flags:add(f.flags_reserved, tvb(3, 1))
+    local names = {}
+    if has_bit(h.flags, CSUM_PARTIAL) then
+        names[#names + 1] = "CSUM_PARTIAL"
+    end
+    if has_bit(h.flags, SEALED) then
+        names[#names + 1] = "SEALED"
+    end
+    if #names > 0 then
+        flags:append_text(" (" .. table.concat(names, ", ") .. ")")
+    end
+    tree:add(f.netid, tvb(4, 4))
+end
+
+-- The value of one TLV, and what to say of it in the headings.
+local function add_value(tree, tlv, value)
+    if not tlv.sound then
+        tree:add(f.tlv_value, value)
+        return bytes(value:len())
+    end
+    if tlv.type == INSTANCE then
+        tree:add(f.instance, value)
+        return value:bytes():tohex(true)
+    elseif tlv.type == CAPABILITIES then
+        local item = tree:add(f.capabilities, value)
+        item:add(f.capabilities_csum_partial, value)
+        item:add(f.capabilities_reserved, value)
+        return string.format("0x%08x", value:uint())
+    elseif tlv.type == MTU then
+        tree:add(f.mtu, value)
+        return tostring(value:uint())
+    elseif tlv.type == NAME then
+        local name = clean_name(value)
+        tree:add(f.name, value, name)
+        return name
+    end
+    tree:add(f.hold_time, value):append_text(" s")
+    return string.format("%d s", value:uint())
+end
+
+-- Returns what the info column is to say of each type of TLV.
+local function add_tlvs(tree, tvb, list)
+    local info = {}
+
+    for _, tlv in ipairs(list) do
+        local size = math.min(tlv.size, tvb:len() - tlv.offset)
+        local range = tvb(tlv.offset, size)
+        if not tlv.type then
+            tlv.item = tree:add(f.tlv_value, range)
+            break
+        end
+        tlv.item = tree:add(f.tlv, range)
+        tlv.item:set_text(TLVS[tlv.type] or
+            string.format("Unknown %d", tlv.type))
+        tlv.item:add(f.tlv_type, range(0, 2))
+        tlv.item:add(f.tlv_length, range(2, 2))
+        if size < tlv.size then
+            tlv.item:append_text(" (cut by the capture)")
+        elseif size > TLV_HEADER_SIZE then
+            local text = add_value(tlv.item, tlv, range(TLV_HEADER_SIZE))
+            tlv.item:append_text(": " .. text)
+            if tlv.sound then
+                info[tlv.type] = info[tlv.type] or text
+            end
+        end
+    end
+    return info
+end
+
+local function show_control(tvb, pinfo, tree, h)
+    local list, text, culprit = read_tlvs(tvb)
+    local info = add_tlvs(tree, tvb, list)
+    local column = TYPES[h.type]
+    if info[NAME] then
+        column = column .. " name=" .. info[NAME]
+    end
+    column = column .. string.format(" netid=%d", h.netid)
+    if info[MTU] then
+        column = column .. " mtu=" .. info[MTU]
+    end
+    if info[INSTANCE] then
+        column = column .. " instance=" .. info[INSTANCE]
+    end
+    pinfo.cols.info = column
+    if text then
+        add_malformed(tree, culprit and culprit.item or tree, "bad-tlv",
+            text)
+        pinfo.cols.info:append(" [Malformed: " .. text .. "]")
+    end
+end
+
+local function show_sealed(tvb, pinfo, tree, h)
+    local size, offset = tvb:reported_len(), HEADER_SIZE
+    local cipher_size = size - SEALED_MIN
+
+    pinfo.cols.info = string.format("%s sealed netid=%d, %s",
+        TYPES[h.type], h.netid, bytes(size))
+    if cipher_size < 0 then
+        if tvb:len() > HEADER_SIZE then
+            tree:add(f.ciphertext, tvb(HEADER_SIZE))
+        end
+        tree:add_proto_expert_info(expert_odd, string.format(
+            "A sealed datagram has %d bytes at least, this one %s",
+            SEALED_MIN, bytes(size)))
+        return
+    end
+    for _, part in ipairs({ { f.session, SESSION_SIZE },
+                            { f.packet_number, NUMBER_SIZE },
+                            { f.ciphertext, cipher_size },
+                            { f.tag, TAG_SIZE } }) do
+        if part[2] > 0 then
+            if not captured(tvb, offset, part[2]) then
+                return
+            end
+            tree:add(part[1], tvb(offset, part[2]))
+            offset = offset + part[2]
+        end
+    end
+end
+
+local ethernet = Dissector.get("eth_withoutfcs")
+
+local function show_data(tvb, pinfo, tree, root, h)
+    local size = tvb:reported_len() - HEADER_SIZE
+
+    tree:add(f.frame_length, size):set_generated()
+    pinfo.cols.info = string.format("DATA netid=%d, frame of %s", h.netid,
+        bytes(size))
+    if size < FRAME_MIN or size > FRAME_MAX then
+        local item = tree
+        local text = string.format("A frame of %s; %d to %d are allowed",
+            bytes(size), FRAME_MIN, FRAME_MAX)
+        if tvb:len() > HEADER_SIZE then
+            item = tree:add(f.frame, tvb(HEADER_SIZE))
+        end
+        add_malformed(tree, item,
+            size < FRAME_MIN and "frame-short" or "frame-long", text)
+        pinfo.cols.info:append(" [Malformed]")
+        return
+    end
+    local held = tvb:len() - HEADER_SIZE
+    if held < size then
+        -- Lua cannot hand on how long the frame was, so that the protocols
+        -- inside may call malformed what is only cut.
+        tree:add_proto_expert_info(expert_cut, string.format(
+            "The capture holds %d of the frame's %s", held, bytes(size)))
+    end
+    if held < FRAME_MIN then
+        if held > 0 then
+            tree:add(f.frame, tvb(HEADER_SIZE))
+        end
+        return
+    end
+    local level = tonumber(pinfo.private.qdes_level or 1)
+    if level > MAX_NESTING then
+        tree:add(f.frame, tvb(HEADER_SIZE)):add_proto_expert_info(expert_odd,
+            string.format("QDES in QDES, level %d: not dissected further",
+                level))
+        return
+    end
+    pinfo.private.qdes_level = tostring(level + 1)
+    -- Fails when a dissector inside gives up; that is in the tree by then.
+    pcall(function()
+        ethernet:call(tvb(HEADER_SIZE):tvb(), pinfo, root)
+    end)
+    pinfo.private.qdes_level = tostring(level)
+end
+
+local function dissect(tvb, pinfo, root)
+    local size = tvb:reported_len()
+    local h = read_header(tvb)
+    local tree = root:add(qdes, tvb())
+
+    pinfo.cols.protocol = "QDES"
+    if size < HEADER_SIZE then
+        local text = string.format("%s; the header has %d", bytes(size),
+            HEADER_SIZE)
+        add_malformed(tree, tree, "short", text)
+        pinfo.cols.info = "[Malformed: " .. text .. "]"
+        return tvb:len()
+    end
+    if not h then
+        pinfo.cols.info = "[Header cut by the capture]"
+        return tvb:len()
+    end
+    add_header(tree, tvb, h)
+    local result, text = check_header(h)
+    if result then
+        add_malformed(tree, tree, result, text)
+        pinfo.cols.info = "[Malformed: " .. text .. "]"
+        return tvb:len()
+    end
+    tree:append_text(string.format(", %s, Network ID: %d", TYPES[h.type],
+        h.netid))
+    if has_bit(h.flags, SEALED) then
+        show_sealed(tvb, pinfo, tree, h)
+    elseif h.type == DATA then
+        tree:set_len(HEADER_SIZE)
+        show_data(tvb, pinfo, tree, root, h)
+    else
+        show_control(tvb, pinfo, tree, h)
+    end
+    return tvb:len()
+end
+
+qdes.dissector = dissect
+
+-- QDES on other ports: nothing that a receiver would drop is taken, so that
+-- no other protocol's datagram is.
+local function heuristic(tvb, pinfo, root)
+    local size = tvb:reported_len()
+    local h = read_header(tvb)
+
+    if not h or check_header(h) then
+        return false
+    end
+    if has_bit(h.flags, SEALED) then
+        if size < SEALED_MIN then
+            return false
+        end
+    elseif h.type == DATA then
+        if size < HEADER_SIZE + FRAME_MIN or
+            size > HEADER_SIZE + FRAME_MAX then
+            return false
+        end
+    else
+        local _, text, _, cut = read_tlvs(tvb)
+        if text or cut then
+            return false
+        end
+    end
+    dissect(tvb, pinfo, root)
+    return true
+end
+
+local udp_ports = DissectorTable.get("udp.port")
+local registered
+
+local function register_ports()
+    if registered == qdes.prefs.port then
+        return
+    end
+    if registered and registered ~= "" then
+        udp_ports:remove(registered, qdes)
+    end
+    registered = qdes.prefs.port
+    if registered ~= "" then
+        udp_ports:add(registered, qdes)
+    end
+end
+
+qdes.prefs_changed = register_ports
+register_ports()
+qdes:register_heuristic("udp", heuristic)
