@@ -247,7 +247,9 @@ static void report_group(QdesFabric *f)
     qdes_addr_format(&local, from);
     if (!netif->index) {
         say(f, QDES_LOG_WARNING, "no interface can join the group %s now; "
-            "waiting for one", group);
+            "waiting for one%s", group,
+            qdes_addr_is_v4(&f->config.group) ? "" :
+            " (for peers on this host only, an IPv4 group needs none)");
     } else if (netif->fallback) {
         say(f, QDES_LOG_WARNING, "no route for the group %s: joined on %s, "
             "for peers on this host only; add a route or give iface=", group,

@@ -60,12 +60,15 @@ static void find_by_route(QdesNetif *netif, const struct ifaddrs *all,
     close(fd);
 }
 
-static void find_loopback(QdesNetif *netif, const struct ifaddrs *all)
+/* Linux does IPv4 multicast on loopback without saying so (IFF_MULTICAST),
+ * but IPv6 multicast has no route there. */
+static void find_loopback(QdesNetif *netif, const struct ifaddrs *all, bool v4)
 {
+    unsigned needed = IFF_LOOPBACK | IFF_UP | (v4 ? 0 : IFF_MULTICAST);
     const struct ifaddrs *ifa;
 
     for (ifa = all; ifa; ifa = ifa->ifa_next) {
-        if ((ifa->ifa_flags & IFF_LOOPBACK) && (ifa->ifa_flags & IFF_UP)) {
+        if ((ifa->ifa_flags & needed) == needed) {
             set_name(netif, ifa->ifa_name);
             return;
         }
@@ -113,7 +116,7 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, GArray *own)
     } else {
         find_by_route(netif, all, &config->group);
         if (!netif->index) {
-            find_loopback(netif, all);
+            find_loopback(netif, all, qdes_addr_is_v4(&config->group));
             netif->fallback = netif->index != 0;
         }
     }
