@@ -84,8 +84,9 @@ class Namespace:
     def __init__(self, network, name):
         self.network = network
         self.name = name
-        # Hosts of different fixtures may have the same name.
-        self.full_name = f'{network.prefix}{len(network.namespaces)}-{name}'
+        # Names may come twice in a network, numbers do not.
+        self.number = len(network.namespaces)
+        self.full_name = f'{network.prefix}{self.number}-{name}'
         self.path = f'{NETNS_DIR}/{self.full_name}'
         command(['ip', 'netns', 'add', self.full_name])
         network.namespaces.append(self)
@@ -210,8 +211,8 @@ class Host(Namespace):
         switch.ip(f'link set {port} master br0 up')
         self.enable_ipv6(interface)
         index = switch.next_host()
-        address = f'10.80.{switch.number}.{index}'
-        address6 = f'fd80:{switch.number}::{index:x}'
+        address = f'10.80.{switch.subnet}.{index}'
+        address6 = f'fd80:{switch.subnet}::{index:x}'
         self.ip(f'link set {interface} up',
                 f'addr add {address}/24 dev {interface}',
                 f'addr add {address6}/64 dev {interface} nodad')
@@ -225,7 +226,7 @@ class Switch(Namespace):
 
     def __init__(self, network, number, mtu):
         super().__init__(network, f'sw{number}')
-        self.number = number
+        self.subnet = number
         self.mtu = mtu
         self.ports = 0
         self.hosts = 0

@@ -116,7 +116,7 @@ class TapPort(Port):
         TapPort.number += 1
         self.host = host
         self.tap = tap
-        self.control = f'{host.network.run_dir}/{host.name}-{tap}'
+        self.control = f'{host.network.run_dir}/{host.number}-{tap}'
         options.setdefault('name', f'{host.name}-{tap}')
         argv = [QDES_TAP, '--tap', tap, '--control', self.control]
         for key, value in options.items():
