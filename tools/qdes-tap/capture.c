@@ -33,6 +33,7 @@ struct Capture {
     GByteArray *drain;          /* is being written, the thread's alone */
     bool stop;                  /* write what waits, then end */
     bool ended;                 /* the thread has closed the file */
+    int err;                    /* why, 0: it was told to */
 };
 
 GQuark capture_error_quark(void)
@@ -180,11 +181,11 @@ static int capture_write(int fd, const uint8_t *data, size_t size)
 static void *capture_thread(void *opaque)
 {
     Capture *capture = opaque;
-    int err = 0;
 
     g_mutex_lock(&capture->lock);
-    while (!err && (capture->fill->len > 0 || !capture->stop)) {
+    while (!capture->err && (capture->fill->len > 0 || !capture->stop)) {
         GByteArray *full = capture->fill;
+        int err;
 
         if (full->len == 0) {
             g_cond_wait(&capture->wake, &capture->lock);
@@ -196,10 +197,11 @@ static void *capture_thread(void *opaque)
         err = capture_write(capture->fd, full->data, full->len);
         g_byte_array_set_size(full, 0);
         g_mutex_lock(&capture->lock);
+        capture->err = err;
     }
-    if (err) {
+    if (capture->err) {
         log_warning("capture to %s ends: %s; the port works on",
-                    capture->target, g_strerror(err));
+                    capture->target, g_strerror(capture->err));
     }
     close(capture->fd);
     capture->ended = true;
@@ -277,12 +279,15 @@ void capture_free(Capture *capture)
     if (capture->thread) {
         bool whole = capture_join(capture);
 
-        log_info("capture to %s: %" G_GUINT64_FORMAT " frames, %"
-                 G_GUINT64_FORMAT " left out%s", capture->target,
-                 capture->frames, capture->dropped,
-                 whole ? "" : "; nobody read the last of them");
         if (!whole) {
+            log_warning("capture to %s: nobody reads the last frames of it",
+                        capture->target);
             return;             /* the thread still uses it, until exit() */
+        }
+        if (!capture->err) {
+            log_info("capture to %s: frames: %" G_GUINT64_FORMAT ", left out: "
+                     "%" G_GUINT64_FORMAT, capture->target, capture->frames,
+                     capture->dropped);
         }
     } else if (capture->fd >= 0) {
         close(capture->fd);

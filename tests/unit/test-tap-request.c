@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The control socket's questions and answers, as JSON. */
+
+#include "unit.h"
+
+#include <json-glib/json-glib.h>
+
+#include "request.h"
+
+static const struct {
+    const char *line;
+    RequestCommand command;
+} good[] = {
+    { "{\"execute\": \"query-qdes\"}", REQUEST_QUERY_QDES },
+    { "{\"execute\":\"info-qdes\"}", REQUEST_INFO_QDES },
+    { "  { \"execute\" : \"query-qdes\" } \r", REQUEST_QUERY_QDES },
+};
+
+START_TEST(test_good)
+{
+    char *answer = NULL;
+
+    ck_assert_int_eq(request_parse(good[_i].line, strlen(good[_i].line),
+                                   &answer), good[_i].command);
+    ck_assert_ptr_null(answer);
+}
+END_TEST
+
+/* The object that an answer is; it has to be one line. */
+static JsonObject *parse_answer(JsonParser *parser, const char *answer)
+{
+    char *newline = strchr(answer, '\n');
+
+    ck_assert_ptr_nonnull(newline);
+    ck_assert_str_eq(newline, "\n");
+    ck_assert(g_utf8_validate(answer, -1, NULL));
+    ck_assert(json_parser_load_from_data(parser, answer, -1, NULL));
+    return json_node_get_object(json_parser_get_root(parser));
+}
+
+#define BAD(line, class) { line, sizeof(line) - 1, class }
+
+static const struct {
+    const char *line;
+    size_t size;
+    const char *class;
+} bad[] = {
+    BAD("", "GenericError"),
+    BAD(" ", "GenericError"),
+    BAD("query-qdes", "GenericError"),
+    BAD("42", "GenericError"),
+    BAD("null", "GenericError"),
+    BAD("[]", "GenericError"),
+    BAD("[\"execute\"]", "GenericError"),
+    BAD("\"execute\"", "GenericError"),
+    BAD("{", "GenericError"),
+    BAD("{}", "GenericError"),
+    BAD("{\"execute\": 1}", "GenericError"),
+    BAD("{\"execute\": null}", "GenericError"),
+    BAD("{\"execute\": {}}", "GenericError"),
+    BAD("{\"execute\": [\"query-qdes\"]}", "GenericError"),
+    BAD("{\"execute\": \"query-qdes\", \"x\": 1}", "GenericError"),
+    BAD("{\"execute\": \"query-qdes\"} {", "GenericError"),
+    BAD("{\"execute\": \"quit\"}", "CommandNotFound"),
+    BAD("{\"execute\": \"\"}", "CommandNotFound"),
+    BAD("{\"execute\": \"\\n\\u0007\\\"\"}", "CommandNotFound"),
+    BAD("{\"execute\": \"QUERY-QDES\"}", "CommandNotFound"),
+    BAD("{\"execute\": \"query-qdes\"}\0", "GenericError"),
+    BAD("\0\0\0", "GenericError"),
+    BAD("\xff\xfe{}", "GenericError"),
+    BAD("{\"execute\": \"\xc3\"}", "GenericError"),
+};
+
+START_TEST(test_bad)
+{
+    JsonParser *parser = json_parser_new();
+    JsonObject *object;
+    char *answer = NULL;
+
+    ck_assert_int_eq(request_parse(bad[_i].line, bad[_i].size, &answer),
+                     REQUEST_INVALID);
+    object = json_object_get_object_member(parse_answer(parser, answer),
+                                           "error");
+    ck_assert_str_eq(json_object_get_string_member(object, "class"),
+                     bad[_i].class);
+    ck_assert_uint_gt(strlen(json_object_get_string_member(object, "desc")),
+                      10);
+    g_free(answer);
+    g_object_unref(parser);
+}
+END_TEST
+
+/* As deep as a request can nest: the parser must not run out of stack. */
+START_TEST(test_deep)
+{
+    char *opening = g_strnfill(REQUEST_MAX, _i ? '[' : '{');
+    char *answer = NULL;
+
+    ck_assert_int_eq(request_parse(opening, REQUEST_MAX, &answer),
+                     REQUEST_INVALID);
+    g_free(answer);
+    g_free(opening);
+}
+END_TEST
+
+START_TEST(test_random_bytes)
+{
+    GRand *rng = unit_rand("random_bytes");
+    static const char alphabet[] = "{}[]\":,execut\\ -qd0\x80\x01";
+    int i, j;
+
+    for (i = 0; i < 20000; i++) {
+        size_t size = g_rand_int_range(rng, 0, 60);
+        char *line = g_malloc(size + 1);    /* never NULL, and ASan looks */
+        char *answer = NULL;
+
+        for (j = 0; j < (int)size; j++) {
+            line[j] = alphabet[g_rand_int_range(rng, 0,
+                                                sizeof(alphabet) - 1)];
+        }
+        if (request_parse(line, size, &answer) == REQUEST_INVALID) {
+            ck_assert(g_str_has_prefix(answer, "{\"error\":"));
+        }
+        g_free(answer);
+        g_free(line);
+    }
+    g_rand_free(rng);
+}
+END_TEST
+
+static void parse_addr(QdesAddr *addr, const char *text)
+{
+    ck_assert(qdes_addr_parse(addr, text, 0, NULL));
+}
+
+static QdesStatus *make_status(void)
+{
+    QdesStatus *status = g_new0(QdesStatus, 1);
+    int i;
+
+    strcpy(status->name, "k\xc3\xa4se \"1\"");
+    status->netid = UINT32_MAX;
+    status->encap = "qdes";
+    parse_addr(&status->local, "10.0.0.1:4000");
+    parse_addr(&status->group, "[ff15::5144]:20804");
+    strcpy(status->iface, "eth0");
+    status->link_up = true;
+    status->n_peers = 2;
+    status->peers = g_new0(QdesStatusPeer, 2);
+    strcpy(status->peers[0].name, "other");
+    parse_addr(&status->peers[0].address, "10.0.0.2:4001");
+    status->peers[0].hello = true;
+    status->peers[0].last_heard_ms = 1234567890123;
+    status->peers[0].macs = 1;
+    parse_addr(&status->peers[1].address, "10.0.0.3:4002");
+    status->n_macs = 2;
+    status->fdb = g_new0(QdesStatusMac, 2);
+    memcpy(status->fdb[0].mac, "\x52\x54\x00\x00\x00\x01", 6);
+    status->fdb[0].local = true;
+    status->fdb[0].age_ms = 5;
+    memcpy(status->fdb[1].mac, "\x52\x54\x00\xab\xcd\xef", 6);
+    status->fdb[1].peer = status->peers[0].address;
+    status->fdb[1].moves = 3;
+    for (i = 0; i < QDES_COUNTER__MAX; i++) {
+        status->counters.value[i] = (uint64_t)i << 40 | i;
+    }
+    return status;
+}
+
+/* Exactly these members, in any order. */
+static void assert_members(JsonObject *object, const char *names)
+{
+    char **list = g_strsplit(names, " ", -1);
+    guint i;
+
+    for (i = 0; list[i]; i++) {
+        ck_assert_msg(json_object_has_member(object, list[i]), "no %s",
+                      list[i]);
+    }
+    ck_assert_uint_eq(json_object_get_size(object), i);
+    g_strfreev(list);
+}
+
+START_TEST(test_query)
+{
+    QdesStatus *status = make_status();
+    JsonParser *parser = json_parser_new();
+    char *answer = request_answer(REQUEST_QUERY_QDES, "tap0", status);
+    JsonObject *all = parse_answer(parser, answer);
+    JsonObject *object;
+    JsonArray *array;
+    int i;
+
+    assert_members(all, "return");
+    all = json_object_get_object_member(all, "return");
+    /* QdesInfo of qapi/qdes.json */
+    assert_members(all, "id name netid encap local group iface loopback "
+                   "link-up paused peers fdb counters");
+    ck_assert_str_eq(json_object_get_string_member(all, "id"), "tap0");
+    ck_assert_str_eq(json_object_get_string_member(all, "name"),
+                     "k\xc3\xa4se \"1\"");
+    ck_assert_int_eq(json_object_get_int_member(all, "netid"), UINT32_MAX);
+    ck_assert_str_eq(json_object_get_string_member(all, "local"),
+                     "10.0.0.1:4000");
+    ck_assert_str_eq(json_object_get_string_member(all, "group"),
+                     "[ff15::5144]:20804");
+    ck_assert_str_eq(json_object_get_string_member(all, "iface"), "eth0");
+    ck_assert(!json_object_get_boolean_member(all, "loopback"));
+    ck_assert(json_object_get_boolean_member(all, "link-up"));
+    ck_assert(!json_object_get_boolean_member(all, "paused"));
+
+    array = json_object_get_array_member(all, "peers");
+    ck_assert_uint_eq(json_array_get_length(array), 2);
+    object = json_array_get_object_element(array, 0);
+    assert_members(object, "name address state last-heard-ms macs");
+    ck_assert_str_eq(json_object_get_string_member(object, "name"), "other");
+    ck_assert_str_eq(json_object_get_string_member(object, "address"),
+                     "10.0.0.2:4001");
+    ck_assert_str_eq(json_object_get_string_member(object, "state"), "alive");
+    ck_assert_int_eq(json_object_get_int_member(object, "last-heard-ms"),
+                     1234567890123);
+    ck_assert_int_eq(json_object_get_int_member(object, "macs"), 1);
+    object = json_array_get_object_element(array, 1);
+    ck_assert_str_eq(json_object_get_string_member(object, "name"), "");
+    ck_assert_str_eq(json_object_get_string_member(object, "state"), "heard");
+
+    array = json_object_get_array_member(all, "fdb");
+    ck_assert_uint_eq(json_array_get_length(array), 2);
+    object = json_array_get_object_element(array, 0);
+    assert_members(object, "mac local age-ms moves");
+    ck_assert(json_object_get_boolean_member(object, "local"));
+    ck_assert_str_eq(json_object_get_string_member(object, "mac"),
+                     "52:54:00:00:00:01");
+    ck_assert_int_eq(json_object_get_int_member(object, "age-ms"), 5);
+    object = json_array_get_object_element(array, 1);
+    assert_members(object, "mac local peer age-ms moves");
+    ck_assert(!json_object_get_boolean_member(object, "local"));
+    ck_assert_str_eq(json_object_get_string_member(object, "peer"),
+                     "10.0.0.2:4001");
+    ck_assert_int_eq(json_object_get_int_member(object, "moves"), 3);
+
+    object = json_object_get_object_member(all, "counters");
+    ck_assert_uint_eq(json_object_get_size(object), QDES_COUNTER__MAX);
+    for (i = 0; i < QDES_COUNTER__MAX; i++) {
+        ck_assert_int_eq(json_object_get_int_member(object,
+                                                    qdes_counter_name(i)),
+                         (int64_t)((uint64_t)i << 40 | i));
+    }
+    g_free(answer);
+    g_object_unref(parser);
+    qdes_status_free(status);
+}
+END_TEST
+
+START_TEST(test_info)
+{
+    QdesStatus *status = make_status();
+    JsonParser *parser = json_parser_new();
+    char *answer = request_answer(REQUEST_INFO_QDES, "tap0", status);
+    char *text = qdes_status_text(status, "  ");
+    const char *said;
+
+    said = json_object_get_string_member(parse_answer(parser, answer),
+                                         "return");
+    ck_assert(g_str_has_prefix(said, "tap0:\n"));
+    ck_assert_str_eq(said + strlen("tap0:\n"), text);
+    g_free(text);
+    g_free(answer);
+    g_object_unref(parser);
+    qdes_status_free(status);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("tap-request");
+    TCase *tc = tcase_create("request");
+
+    tcase_add_loop_test(tc, test_good, 0, G_N_ELEMENTS(good));
+    tcase_add_loop_test(tc, test_bad, 0, G_N_ELEMENTS(bad));
+    tcase_add_loop_test(tc, test_deep, 0, 2);
+    tcase_add_test(tc, test_random_bytes);
+    tcase_add_test(tc, test_query);
+    tcase_add_test(tc, test_info);
+    suite_add_tcase(suite, tc);
+    return unit_main(suite);
+}
