@@ -24,7 +24,7 @@ static void set_v4(QdesAddr *addr, const void *ip)
 static bool is_v6_link_local(const uint8_t *ip)
 {
     return (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80) ||
-           (ip[0] == 0xff && (ip[1] & 0x0f) == 0x02);
+           (ip[0] == 0xff && ((ip[1] & 0x0f) == 1 || (ip[1] & 0x0f) == 2));
 }
 
 /* The IP address in @host, which is cut out of @text for this purpose. */
@@ -179,6 +179,11 @@ bool qdes_addr_is_loopback(const QdesAddr *addr)
         return addr->ip[12] == 127;
     }
     return memcmp(addr->ip, &in6addr_loopback, sizeof(addr->ip)) == 0;
+}
+
+bool qdes_addr_needs_scope(const QdesAddr *addr)
+{
+    return !qdes_addr_is_v4(addr) && is_v6_link_local(addr->ip);
 }
 
 bool qdes_addr_is_any(const QdesAddr *addr)

@@ -58,6 +58,9 @@ bool qdes_addr_is_v4(const QdesAddr *addr);
 bool qdes_addr_is_multicast(const QdesAddr *addr);
 bool qdes_addr_is_loopback(const QdesAddr *addr);
 
+/* Link-local (or interface-local) IPv6: an interface goes with it. */
+bool qdes_addr_needs_scope(const QdesAddr *addr);
+
 /* 0.0.0.0 or ::, whatever the port. */
 bool qdes_addr_is_any(const QdesAddr *addr);
 

@@ -6,6 +6,8 @@
 #include <net/if.h>
 #include <string.h>
 
+#include "qdes/name.h"
+
 GQuark qdes_error_quark(void)
 {
     return g_quark_from_static_string("qdes-error-quark");
@@ -88,10 +90,29 @@ static bool check_local(QdesConfig *config, const char *localaddr,
     return true;
 }
 
+/* The interface may also come with a link-local group, which needs one. */
 static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
 {
-    config->iface[0] = '\0';
+    char scope[IF_NAMESIZE];
+    char text[QDES_ADDR_STRLEN];
+
+    if (config->group.scope && if_indextoname(config->group.scope, scope)) {
+        if (iface && strcmp(iface, scope) != 0) {
+            OPTION_ERROR(errp, "iface=%s: the group names the interface %s; "
+                         "leave out one of the two", iface, scope);
+            return false;
+        }
+        iface = scope;
+        config->group.scope = 0;
+    }
     if (!iface) {
+        if (qdes_addr_needs_scope(&config->group)) {
+            config->group.port = 0;
+            OPTION_ERROR(errp, "mcast=%s: a link-local group is one "
+                         "interface's; add iface=",
+                         qdes_addr_format(&config->group, text));
+            return false;
+        }
         return true;
     }
     if (!if_nametoindex(iface)) {
@@ -103,43 +124,29 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
     return true;
 }
 
-/*
- * A name is shown in other people's tables and logs: whole characters, none
- * of them a control character.  A default name is made to fit instead.
- */
 static bool check_name(QdesConfig *config, const QdesOptions *options,
                        GError **errp)
 {
     const char *name = options->name;
-    const char *p;
+    size_t size;
 
     if (!name) {
-        g_autofree char *valid = g_utf8_make_valid(
-            options->default_name ? options->default_name : "", -1);
-
-        while (strlen(valid) > QDES_NAME_MAX) {
-            *g_utf8_find_prev_char(valid, valid + strlen(valid)) = '\0';
-        }
-        g_strlcpy(config->name, g_strdelimit(valid, "\t\r\n", ' '),
-                  sizeof(config->name));
+        name = options->default_name ? options->default_name : "";
+        qdes_name_clean(config->name, name, strlen(name));
         return true;
     }
-    if (!*name || strlen(name) > QDES_NAME_MAX) {
+    size = strlen(name);
+    if (size < 1 || size > QDES_NAME_MAX) {
         OPTION_ERROR(errp, "name=%s: must have 1 to %d bytes", name,
                      QDES_NAME_MAX);
         return false;
     }
-    if (!g_utf8_validate(name, -1, NULL)) {
-        OPTION_ERROR(errp, "name: must be valid UTF-8");
+    qdes_name_clean(config->name, name, size);
+    if (strcmp(config->name, name) != 0) {
+        OPTION_ERROR(errp, "name=%s: must be UTF-8 without control "
+                     "characters", config->name);
         return false;
     }
-    for (p = name; *p; p = g_utf8_next_char(p)) {
-        if (g_unichar_iscntrl(g_utf8_get_char(p))) {
-            OPTION_ERROR(errp, "name: must be without control characters");
-            return false;
-        }
-    }
-    g_strlcpy(config->name, name, sizeof(config->name));
     return true;
 }
 

@@ -5,6 +5,7 @@
 
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -73,6 +74,31 @@ static void find_loopback(QdesNetif *netif, const struct ifaddrs *all, bool v4)
             return;
         }
     }
+}
+
+/*
+ * An IPv6 group needs a route through the very interface.  Loopback has none,
+ * nor has an interface that is down.
+ */
+static bool carries_group(const QdesNetif *netif, const QdesAddr *group)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(group, &ss);
+    bool ok;
+    int fd;
+
+    if (qdes_addr_is_v4(group)) {
+        return true;
+    }
+    fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    ok = fd >= 0 &&
+         setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &netif->index,
+                    sizeof(netif->index)) == 0 &&
+         connect(fd, (struct sockaddr *)&ss, len) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ok;
 }
 
 /* An address of the interface: one that peers elsewhere can use if any. */

@@ -5,7 +5,8 @@
  * The interface of the group is, in this order: the one that iface= names;
  * the one that owns the address of localaddr=; the one to which the route for
  * the group points; and where there is no such route, loopback, so that the
- * ports of one host still meet.
+ * ports of one host still meet.  (Not so for IPv6: Linux carries no IPv6
+ * multicast on loopback.)
  *
  * Asks the system anew at each call and keeps nothing; portable.
  */

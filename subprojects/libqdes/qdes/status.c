@@ -26,9 +26,15 @@ static int compare_macs(const void *a, const void *b)
 
 void qdes_status_sort(QdesStatus *status)
 {
-    qsort(status->peers, status->n_peers, sizeof(*status->peers),
-          compare_peers);
-    qsort(status->fdb, status->n_macs, sizeof(*status->fdb), compare_macs);
+    /* An empty table has no array, which qsort() would have to be given. */
+    if (status->n_peers) {
+        qsort(status->peers, status->n_peers, sizeof(*status->peers),
+              compare_peers);
+    }
+    if (status->n_macs) {
+        qsort(status->fdb, status->n_macs, sizeof(*status->fdb),
+              compare_macs);
+    }
 }
 
 void qdes_status_free(QdesStatus *status)

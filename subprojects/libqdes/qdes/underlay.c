@@ -62,11 +62,6 @@ static int open_socket(QdesUnderlay *u)
     return fd;
 }
 
-static bool is_link_local_group(const QdesAddr *group)
-{
-    return !qdes_addr_is_v4(group) && (group->ip[1] & 0x0f) <= 2;
-}
-
 static bool open_group(QdesUnderlay *u, GError **errp)
 {
     QdesAddr addr = u->config.group;
@@ -86,7 +81,7 @@ static bool open_group(QdesUnderlay *u, GError **errp)
     set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 #endif
     u->os->prepare_group(fd, u->v4);
-    if (is_link_local_group(&addr)) {
+    if (qdes_addr_needs_scope(&addr)) {
         /* Bound to such a group, a socket would be tied to one interface. */
         addr = qdes_addr_any(false, addr.port);
     }
@@ -245,7 +240,7 @@ static bool join(QdesUnderlay *u, unsigned index)
     if (!change_membership(u, MCAST_JOIN_GROUP, index)) {
         return false;
     }
-    if (is_link_local_group(&group)) {
+    if (qdes_addr_needs_scope(&group)) {
         group.scope = index;
     }
     u->group_len = qdes_addr_to_sockaddr(&group, &u->group);

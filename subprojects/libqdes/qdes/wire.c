@@ -7,6 +7,7 @@
 
 #include "qdes/bytes.h"
 #include "qdes/fabric.h"
+#include "qdes/name.h"
 
 #define TLV_HEADER_SIZE 4
 
@@ -66,32 +67,6 @@ void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
     qdes_put_be32(data + 4, netid);
 }
 
-/*
- * A name comes from the network and goes to terminals and logs: what is not
- * UTF-8, and every control character, becomes '?'.
- */
-static void read_name(char *name, const uint8_t *value, size_t size)
-{
-    const char *p = (const char *)value;
-    const char *end = p + size;
-    gunichar c;
-
-    while (p < end) {
-        c = g_utf8_get_char_validated(p, end - p);
-        if (c == (gunichar)-1 || c == (gunichar)-2 || c == 0) {
-            *name++ = '?';
-            p++;
-        } else if (g_unichar_iscntrl(c)) {
-            *name++ = '?';
-            p = g_utf8_next_char(p);
-        } else {
-            name += g_unichar_to_utf8(c, name);
-            p = g_utf8_next_char(p);
-        }
-    }
-    *name = '\0';
-}
-
 /* One known TLV; false when its length or value cannot be. */
 static bool read_tlv(QdesWireHello *hello, unsigned type,
                      const uint8_t *value, size_t size)
@@ -119,7 +94,7 @@ static bool read_tlv(QdesWireHello *hello, unsigned type,
         if (size < 1 || size > QDES_NAME_MAX) {
             return false;
         }
-        read_name(hello->name, value, size);
+        qdes_name_clean(hello->name, (const char *)value, size);
         return true;
     case QDES_WIRE_TLV_HOLD_TIME:
         if (size != 2) {

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* config: defaults, limits, and what the errors say. */
+
+#include "unit.h"
+
+#include "qdes/config.h"
+
+START_TEST(test_defaults)
+{
+    QdesOptions options = { .default_name = "vm1" };
+    char buf[QDES_ADDR_STRLEN];
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_str_eq(qdes_addr_format(&config.group, buf),
+                     "239.192.81.68:20804");
+    ck_assert_uint_eq(config.netid, 0);
+    ck_assert(qdes_addr_is_any(&config.local));
+    ck_assert(qdes_addr_is_v4(&config.local));
+    ck_assert_uint_eq(config.local.port, 0);
+    ck_assert_str_eq(config.iface, "");
+    ck_assert_uint_eq(config.ttl, 1);
+    ck_assert_str_eq(config.name, "vm1");
+    ck_assert_int_eq(config.ageing_ms, 300000);
+    ck_assert_uint_eq(config.max_macs, 8192);
+    ck_assert(config.learning);
+    ck_assert(config.flood_unknown);
+    ck_assert_int_eq(config.sndbuf, 0);
+    ck_assert_int_eq(config.rcvbuf, 0);
+    ck_assert(!config.plain_io);
+}
+END_TEST
+
+START_TEST(test_all_options)
+{
+    QdesOptions options = {
+        .mcast = "[ff15::1]:4000", .localaddr = "[::1]:4001", .iface = "lo",
+        .encap = "qdes", .name = "käse", .unknown_unicast = "drop",
+        .has_netid = true, .netid = 4294967295LL,
+        .has_ttl = true, .ttl = 255,
+        .has_ageing = true, .ageing = 10,
+        .has_max_macs = true, .max_macs = 1,
+        .has_learning = true, .learning = true,
+        .has_sndbuf = true, .sndbuf = 4096,
+        .has_rcvbuf = true, .rcvbuf = 1 << 20,
+        .default_name = "not this",
+    };
+    char buf[QDES_ADDR_STRLEN];
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_str_eq(qdes_addr_format(&config.group, buf), "[ff15::1]:4000");
+    ck_assert_str_eq(qdes_addr_format(&config.local, buf), "[::1]:4001");
+    ck_assert_str_eq(config.iface, "lo");
+    ck_assert_uint_eq(config.netid, 4294967295U);
+    ck_assert_uint_eq(config.ttl, 255);
+    ck_assert_str_eq(config.name, "käse");
+    ck_assert_int_eq(config.ageing_ms, 10000);
+    ck_assert_uint_eq(config.max_macs, 1);
+    ck_assert(!config.flood_unknown);
+    ck_assert_int_eq(config.sndbuf, 4096);
+    ck_assert_int_eq(config.rcvbuf, 1 << 20);
+}
+END_TEST
+
+#define LONG_NAME \
+    "0123456789012345678901234567890123456789012345678901234567890123"
+
+/* Each breaks one option; the message names it, its value, and what is right. */
+static const struct {
+    QdesOptions options;
+    const char *begins, *says;
+} bad[] = {
+    { { .mcast = "10.0.0.1" }, "mcast=10.0.0.1:", "239.192.81.68" },
+    { { .mcast = "2001:db8::1" }, "mcast=2001:db8::1:", "ff00::/8" },
+    { { .mcast = "off" }, "mcast=off:", "239.192.81.68" },
+    { { .mcast = "239.1.1.1:0" }, "mcast=239.1.1.1:0:", "1 to 65535" },
+    { { .mcast = "239.1.1.1:65536" }, "mcast=239.1.1.1:65536:",
+      "1 to 65535" },
+    { { .mcast = "nowhere" }, "mcast=nowhere:", "ADDR:PORT" },
+    { { .mcast = "ff02::1%lo", .iface = "eth9" }, "iface=eth9:",
+      "leave out one" },
+    { { .has_netid = true, .netid = -1 }, "netid=-1:", "0 to 4294967295" },
+    { { .has_netid = true, .netid = 4294967296LL }, "netid=4294967296:",
+      "0 to 4294967295" },
+    { { .localaddr = "0.0.0.0:0" }, "localaddr=0.0.0.0:0:", "1 to 65535" },
+    { { .localaddr = "239.1.1.2" }, "localaddr=239.1.1.2:", "this host" },
+    { { .localaddr = "::1" }, "localaddr=::1:", "IPv4" },
+    { { .mcast = "ff15::1", .localaddr = "127.0.0.1" },
+      "localaddr=127.0.0.1:", "IPv6" },
+    { { .iface = "nosuchif" }, "iface=nosuchif:", "ip link" },
+    { { .iface = "" }, "iface=:", "ip link" },
+    { { .has_ttl = true, .ttl = 0 }, "ttl=0:", "1 to 255" },
+    { { .has_ttl = true, .ttl = 256 }, "ttl=256:", "1 to 255" },
+    { { .encap = "vxlan" }, "encap=vxlan:", "qdes" },
+    { { .name = "" }, "name=:", "1 to 63" },
+    { { .name = LONG_NAME }, "name=" LONG_NAME ":", "1 to 63" },
+    { { .name = "a\nb" }, "name=a?b:", "control" },
+    { { .name = "\xff" }, "name=?:", "UTF-8" },
+    { { .has_ageing = true, .ageing = 9 }, "ageing=9:", "10 to 1000000" },
+    { { .has_ageing = true, .ageing = 1000001 }, "ageing=1000001:",
+      "seconds" },
+    { { .has_max_macs = true, .max_macs = 0 }, "max-macs=0:",
+      "1 to 1048576" },
+    { { .has_max_macs = true, .max_macs = 1048577 }, "max-macs=1048577:",
+      "1 to 1048576" },
+    { { .unknown_unicast = "maybe" }, "unknown-unicast=maybe:",
+      "flood or drop" },
+    { { .has_learning = true, .learning = false, .unknown_unicast = "drop" },
+      "unknown-unicast=drop:", "learning=off" },
+    { { .has_sndbuf = true, .sndbuf = 4095 }, "sndbuf=4095:",
+      "4096 to 1073741824" },
+    { { .has_rcvbuf = true, .rcvbuf = 1073741825 }, "rcvbuf=1073741825:",
+      "4096 to 1073741824" },
+};
+
+START_TEST(test_bad)
+{
+    GError *err = NULL;
+    QdesConfig config;
+
+    ck_assert_msg(!qdes_config_init(&config, &bad[_i].options, &err), "%s",
+                  bad[_i].begins);
+    ck_assert_msg(g_str_has_prefix(err->message, bad[_i].begins) &&
+                  strstr(err->message, bad[_i].says), "%s", err->message);
+    g_error_free(err);
+}
+END_TEST
+
+/* A default name is made to fit; nobody wrote it, so nobody is blamed. */
+START_TEST(test_default_name)
+{
+    QdesOptions options = { .default_name = NULL };
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_str_eq(config.name, "");
+
+    options.default_name = "\xff" "a\nb\x01";
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert(g_utf8_validate(config.name, -1, NULL));
+    ck_assert_ptr_null(strpbrk(config.name, "\n\x01"));
+
+    /* 32 characters of two bytes do not fit, and none is cut in two. */
+    options.default_name = "ääääääääääääääääääääääääääääääää";
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(strlen(config.name), 62);
+    ck_assert(g_utf8_validate(config.name, -1, NULL));
+}
+END_TEST
+
+/* A link-local group names its interface, as good as iface= does. */
+START_TEST(test_group_scope)
+{
+    QdesOptions options = { .mcast = "[ff02::5144%lo]:1" };
+    QdesConfig config;
+    GError *err = NULL;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_str_eq(config.iface, "lo");
+    ck_assert_uint_eq(config.group.scope, 0);
+
+    options.mcast = "ff02::5144";
+    ck_assert(!qdes_config_init(&config, &options, &err));
+    ck_assert_msg(strstr(err->message, "mcast=ff02::5144: ") &&
+                  strstr(err->message, "iface="), "%s", err->message);
+    g_error_free(err);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("config");
+    TCase *tc = tcase_create("config");
+
+    tcase_add_test(tc, test_defaults);
+    tcase_add_test(tc, test_all_options);
+    tcase_add_loop_test(tc, test_bad, 0, G_N_ELEMENTS(bad));
+    tcase_add_test(tc, test_default_name);
+    tcase_add_test(tc, test_group_scope);
+    suite_add_tcase(suite, tc);
+    return unit_main(suite);
+}

@@ -1,0 +1,727 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fabric: ports of one process that talk over real sockets on loopback, with
+ * a moved clock
+ *
+ * Each test takes a group port of its own from the system, so that tests may
+ * run side by side.  The clock stands still unless a test moves it; only the
+ * waiting for datagrams, which take their time even on loopback, is real.
+ * IPv6 groups need an interface other than loopback: tests/functional has it.
+ */
+
+#include "unit.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "qdes/bytes.h"
+#include "qdes/fabric.h"
+#include "qdes/status.h"
+#include "qdes/wire.h"
+
+#define MAX_FDS 4
+#define WAIT_S 10               /* until a test gives up waiting */
+
+static int64_t now;
+
+typedef struct Port {
+    QdesFabric *fabric;
+    struct pollfd fds[MAX_FDS];
+    int n_fds;
+    int64_t timer;
+    GPtrArray *frames;          /* GBytes, as delivered */
+    GString *log;
+    int changed, writable;
+    QdesDelivery verdict;       /* for the next frames */
+    uint64_t seed;
+} Port;
+
+static QdesDelivery deliver(void *opaque, const uint8_t *frame, size_t size)
+{
+    Port *p = opaque;
+
+    if (p->verdict != QDES_REFUSED) {
+        g_ptr_array_add(p->frames, g_bytes_new(frame, size));
+    }
+    return p->verdict;
+}
+
+static void writable(void *opaque)
+{
+    ((Port *)opaque)->writable++;
+}
+
+static void watch(void *opaque, int fd, int events)
+{
+    Port *p = opaque;
+    int i;
+
+    for (i = 0; i < p->n_fds && p->fds[i].fd != fd; i++) {
+    }
+    ck_assert_int_lt(i, MAX_FDS);
+    p->fds[i].fd = fd;
+    p->fds[i].events = (events & QDES_WATCH_READ ? POLLIN : 0) |
+                       (events & QDES_WATCH_WRITE ? POLLOUT : 0);
+    p->n_fds = MAX(p->n_fds, i + 1);
+}
+
+static void set_timer(void *opaque, int64_t deadline)
+{
+    ((Port *)opaque)->timer = deadline;
+}
+
+static void log_line(void *opaque, QdesLogLevel level, const char *text)
+{
+    g_string_append_printf(((Port *)opaque)->log, "%s: %s\n",
+                           level == QDES_LOG_WARNING ? "warning" : "info",
+                           text);
+}
+
+static void changed(void *opaque)
+{
+    ((Port *)opaque)->changed++;
+}
+
+static uint64_t draw(void *opaque)
+{
+    return ++((Port *)opaque)->seed * 0x9e3779b97f4a7c15ULL;
+}
+
+static const QdesHost host = {
+    .deliver = deliver,
+    .writable = writable,
+    .watch = watch,
+    .set_timer = set_timer,
+    .log = log_line,
+    .changed = changed,
+    .random = draw,
+};
+
+/* The group of a test. */
+static char group[64];
+
+static void choose_group(void)
+{
+    QdesAddr addr;
+    struct sockaddr_storage ss;
+    socklen_t len;
+    int fd;
+
+    ck_assert(qdes_addr_parse(&addr, "127.0.0.1", 0, NULL));
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&ss, len), 0);
+    len = sizeof(ss);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
+    close(fd);
+    qdes_addr_from_sockaddr(&addr, (struct sockaddr *)&ss);
+    g_snprintf(group, sizeof(group), "239.255.81.68:%u", addr.port);
+}
+
+static uint64_t next_seed;
+
+static Port *port_open_with(QdesOptions *options, bool plain)
+{
+    Port *p = g_new0(Port, 1);
+    QdesConfig config;
+    GError *err = NULL;
+
+    p->frames = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+    p->log = g_string_new(NULL);
+    p->seed = ++next_seed * 1000;
+    options->mcast = group;
+    if (!options->localaddr) {
+        options->localaddr = "127.0.0.1";
+    }
+    ck_assert_msg(qdes_config_init(&config, options, &err), "%s",
+                  err ? err->message : "");
+    config.plain_io = plain;
+    p->fabric = qdes_fabric_new(&config, &host, p, now, &err);
+    ck_assert_msg(p->fabric != NULL, "%s", err ? err->message : "");
+    return p;
+}
+
+static Port *port_open(const char *name)
+{
+    QdesOptions options = { .name = name };
+
+    return port_open_with(&options, false);
+}
+
+static void port_close(Port *p)
+{
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    int i;
+
+    ck_assert(qdes_stats_balanced(&status->counters));
+    qdes_status_free(status);
+    qdes_fabric_free(p->fabric);
+    for (i = 0; i < p->n_fds; i++) {
+        ck_assert_int_eq(p->fds[i].events, 0);
+    }
+    g_ptr_array_free(p->frames, true);
+    g_string_free(p->log, true);
+    g_free(p);
+}
+
+/* Serve what is ready at each of the @n ports. */
+static void serve(Port **ports, int n)
+{
+    int i, j, events;
+    Port *p;
+
+    for (i = 0; i < n; i++) {
+        p = ports[i];
+        if (poll(p->fds, p->n_fds, 1) <= 0) {
+            continue;
+        }
+        for (j = 0; j < p->n_fds; j++) {
+            events = (p->fds[j].revents & ~POLLOUT ? QDES_WATCH_READ : 0) |
+                     (p->fds[j].revents & POLLOUT ? QDES_WATCH_WRITE : 0);
+            if (events && p->fds[j].events) {
+                qdes_fabric_ready(p->fabric, p->fds[j].fd, events, now);
+            }
+        }
+    }
+}
+
+static uint64_t counter(Port *p, QdesCounter which)
+{
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    uint64_t value = status->counters.value[which];
+
+    qdes_status_free(status);
+    return value;
+}
+
+/* Serve until @cond holds. */
+#define WAIT(ports, n, cond) \
+    do { \
+        int64_t end_ = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC; \
+        while (!(cond)) { \
+            ck_assert_msg(g_get_monotonic_time() < end_, "waited for: %s", \
+                          #cond); \
+            serve(ports, n); \
+        } \
+    } while (0)
+
+#define C(port, name) counter(port, QDES_COUNTER_##name)
+
+static const uint8_t broadcast[6] = { 255, 255, 255, 255, 255, 255 };
+
+/* A frame of @size bytes from MAC number @src to @dst. */
+static bool send_frame(Port *p, const uint8_t *dst, uint32_t src, size_t size)
+{
+    g_autofree uint8_t *frame = g_malloc0(size);
+    struct iovec iov = { frame, size };
+
+    memcpy(frame, dst, MIN(size, 6));
+    if (size >= 12) {
+        unit_mac(frame + 6, src);
+    }
+    return qdes_fabric_send(p->fabric, &iov, 1, now);
+}
+
+static bool send_to(Port *p, uint32_t dst, uint32_t src)
+{
+    uint8_t mac[6];
+
+    return send_frame(p, unit_mac(mac, dst), src, 60);
+}
+
+static void set_up(void)
+{
+    now = 1000000;
+    choose_group();
+}
+
+/* Three ports: a flood reaches both others, unicast only the one. */
+static void flood_then_unicast(bool plain)
+{
+    QdesOptions a = { .name = "a" }, b = { .name = "b" }, c = { .name = "c" };
+    Port *ports[3] = {
+        port_open_with(&a, plain), port_open_with(&b, plain),
+        port_open_with(&c, plain),
+    };
+    int i;
+
+    ck_assert(send_frame(ports[0], broadcast, 1, 60));
+    WAIT(ports, 3, ports[1]->frames->len && ports[2]->frames->len);
+    ck_assert(send_to(ports[1], 1, 2));
+    WAIT(ports, 3, ports[0]->frames->len);
+    ck_assert_uint_eq(C(ports[1], tx_unicast), 1);
+    ck_assert_uint_eq(C(ports[1], tx_flooded), 0);
+
+    /* A third port's socket sees nothing of it: what comes next there is
+     * the flood that was sent after it. */
+    ck_assert(send_to(ports[0], 2, 1));
+    ck_assert(send_frame(ports[0], broadcast, 1, 61));
+    WAIT(ports, 3, ports[1]->frames->len == 3 && ports[2]->frames->len == 2);
+    ck_assert_uint_eq(g_bytes_get_size(ports[2]->frames->pdata[1]), 61);
+    ck_assert_uint_eq(C(ports[2], rx_frames), 2);
+    ck_assert_uint_eq(ports[0]->frames->len, 1);
+    for (i = 0; i < 3; i++) {
+        port_close(ports[i]);
+    }
+}
+
+START_TEST(test_flood_then_unicast)
+{
+    flood_then_unicast(_i & 1);
+}
+END_TEST
+
+/* Own floods do not come back, with the kernel's filter and without. */
+START_TEST(test_own_traffic)
+{
+    QdesOptions options = { .name = "a" };
+    Port *ports[2];
+
+    ports[0] = port_open_with(&options, _i & 1);
+    ports[1] = port_open("b");
+    ck_assert(send_frame(ports[0], broadcast, 1, 60));
+    WAIT(ports, 2, ports[1]->frames->len == 1);
+    ck_assert(send_frame(ports[1], broadcast, 2, 60));
+    WAIT(ports, 2, ports[0]->frames->len == 1);
+    if (_i & 1) {
+        ck_assert_uint_ge(C(ports[0], rx_drop_own), 1);
+    } else {
+        ck_assert_uint_eq(C(ports[0], rx_drop_own), 0);
+        ck_assert_uint_ge(C(ports[0], rx_drop_kernel), 1);
+    }
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+START_TEST(test_networks_are_apart)
+{
+    QdesOptions options = { .has_netid = true, .netid = 7 };
+    Port *ports[3];
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+    ports[2] = port_open_with(&options, _i & 1);
+    ck_assert(send_frame(ports[0], broadcast, 1, 60));
+    WAIT(ports, 3, ports[1]->frames->len == 1);
+    if (_i & 1) {
+        WAIT(ports, 3, C(ports[2], rx_drop_netid) >= 1);
+    } else {
+        WAIT(ports, 3, C(ports[2], rx_drop_kernel) >= 1);
+        ck_assert_uint_eq(C(ports[2], rx_drop_netid), 0);
+    }
+    ck_assert_uint_eq(ports[2]->frames->len, 0);
+    port_close(ports[0]);
+    port_close(ports[1]);
+    port_close(ports[2]);
+}
+END_TEST
+
+/* Newcomers and old hands know each other's names after one HELLO. */
+START_TEST(test_hello_and_bye)
+{
+    Port *ports[2];
+    QdesStatus *status;
+
+    ports[0] = port_open("first");
+    ports[1] = port_open("second");
+    WAIT(ports, 2, C(ports[0], rx_hello) == 1 && C(ports[1], rx_hello) == 1);
+    /* The newcomer's HELLO was answered; the answer was not. */
+    ck_assert_uint_eq(C(ports[0], tx_hello), 2);
+    ck_assert_uint_eq(C(ports[1], tx_hello), 1);
+    status = qdes_fabric_status(ports[0]->fabric, now + 1500);
+    ck_assert_uint_eq(status->n_peers, 1);
+    ck_assert_str_eq(status->peers[0].name, "second");
+    ck_assert_str_eq(qdes_status_peer_state(&status->peers[0]), "alive");
+    ck_assert_int_eq(status->peers[0].last_heard_ms, 1500);
+    qdes_status_free(status);
+
+    ck_assert(send_frame(ports[1], broadcast, 2, 60));
+    WAIT(ports, 2, C(ports[0], fdb_learned) == 1);
+    port_close(ports[1]);
+    WAIT(ports, 1, C(ports[0], peers_bye) == 1);
+    ck_assert_uint_eq(C(ports[0], fdb_flushed), 1);
+    ck_assert(send_to(ports[0], 2, 1));
+    ck_assert_uint_eq(C(ports[0], tx_flooded), 1);
+    port_close(ports[0]);
+}
+END_TEST
+
+/* A peer that stays silent is forgotten, and only then. */
+START_TEST(test_silent_peer)
+{
+    Port *ports[2];
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+    WAIT(ports, 2, C(ports[0], rx_hello) == 1);
+    ck_assert(send_frame(ports[1], broadcast, 2, 60));
+    WAIT(ports, 2, C(ports[0], fdb_learned) == 1);
+    now += QDES_HOLD_MS - 1;
+    qdes_fabric_tick(ports[0]->fabric, now);
+    ck_assert(send_to(ports[0], 2, 1));
+    ck_assert_uint_eq(C(ports[0], tx_unicast), 1);
+    now += 1;
+    ck_assert_int_le(ports[0]->timer, now + 1000);
+    qdes_fabric_tick(ports[0]->fabric, now);
+    ck_assert_uint_eq(C(ports[0], peers_expired), 1);
+    ck_assert(send_to(ports[0], 2, 1));
+    ck_assert_uint_eq(C(ports[0], tx_flooded), 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* While the port is full nothing is read, and nobody is blamed for it. */
+START_TEST(test_backpressure)
+{
+    Port *ports[2];
+    int i;
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+    WAIT(ports, 2, C(ports[0], rx_hello) == 1);
+    ports[0]->verdict = QDES_DELIVERED_FULL;
+    for (i = 0; i < 5; i++) {
+        ck_assert(send_frame(ports[1], broadcast, 2, 60));
+    }
+    WAIT(ports, 2, ports[0]->frames->len == 1);
+    serve(ports, 2);
+    ck_assert_uint_eq(ports[0]->frames->len, 1);
+    ck_assert_uint_eq(C(ports[0], rx_paused), 1);
+
+    now += 10 * QDES_HOLD_MS;
+    qdes_fabric_tick(ports[0]->fabric, now);
+    ck_assert_uint_eq(C(ports[0], peers_expired), 0);
+    ports[0]->verdict = QDES_DELIVERED;
+    qdes_fabric_resume(ports[0]->fabric, now);
+    qdes_fabric_tick(ports[0]->fabric, now);
+    ck_assert_uint_eq(C(ports[0], peers_expired), 0);
+    WAIT(ports, 2, ports[0]->frames->len == 5);
+
+    ports[0]->verdict = QDES_REFUSED;
+    ck_assert(send_frame(ports[1], broadcast, 2, 60));
+    WAIT(ports, 2, C(ports[0], rx_drop_port) == 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+START_TEST(test_move_and_duplicate)
+{
+    Port *ports[2];
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+
+    /* A guest that moves once, there and later back, is no duplicate. */
+    ck_assert(send_frame(ports[0], broadcast, 5, 60));
+    WAIT(ports, 2, ports[1]->frames->len == 1);
+    ck_assert(send_frame(ports[1], broadcast, 5, 60));
+    WAIT(ports, 2, ports[0]->frames->len == 1);
+    ck_assert_uint_eq(C(ports[0], fdb_moved), 1);
+    now += 11000;
+    ck_assert(send_frame(ports[0], broadcast, 5, 60));
+    ck_assert_uint_eq(C(ports[0], mac_duplicate), 0);
+    ck_assert_uint_eq(C(ports[0], fdb_moved), 2);
+    WAIT(ports, 2, ports[1]->frames->len == 2);
+
+    /* One that is used on both sides is: warned of once, counted always. */
+    ck_assert(send_frame(ports[1], broadcast, 5, 60));
+    WAIT(ports, 2, ports[0]->frames->len == 2);
+    ck_assert(send_frame(ports[0], broadcast, 5, 60));
+    WAIT(ports, 2, ports[1]->frames->len == 3);
+    ck_assert(send_frame(ports[1], broadcast, 5, 60));
+    WAIT(ports, 2, ports[0]->frames->len == 3);
+    ck_assert(send_frame(ports[0], broadcast, 5, 60));
+    ck_assert_uint_eq(C(ports[0], mac_duplicate), 2);
+    ck_assert_ptr_nonnull(strstr(ports[0]->log->str,
+                                 "duplicate MAC address 52:54:00:00:00:05"));
+    ck_assert_ptr_null(strstr(strstr(ports[0]->log->str, "duplicate") + 1,
+                              "duplicate"));
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+START_TEST(test_forwarding_options)
+{
+    QdesOptions hub = { .has_learning = true, .learning = false };
+    QdesOptions strict = { .unknown_unicast = "drop" };
+    Port *ports[3];
+
+    ports[0] = port_open_with(&hub, false);
+    ports[1] = port_open_with(&strict, false);
+    ports[2] = port_open("c");
+    ck_assert(send_frame(ports[2], broadcast, 3, 60));
+    WAIT(ports, 3, ports[0]->frames->len && ports[1]->frames->len);
+    ck_assert(send_to(ports[0], 3, 1));
+    ck_assert_uint_eq(C(ports[0], tx_flooded), 1);
+    ck_assert(send_to(ports[1], 9, 2));
+    ck_assert_uint_eq(C(ports[1], tx_drop_unknown), 1);
+    ck_assert(send_to(ports[1], 3, 2));
+    ck_assert_uint_eq(C(ports[1], tx_unicast), 1);
+
+    /* To an address on its own side, nothing leaves. */
+    ck_assert(send_frame(ports[1], broadcast, 4, 60));
+    ck_assert(send_to(ports[1], 4, 2));
+    ck_assert_uint_eq(C(ports[1], tx_drop_local), 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+    port_close(ports[2]);
+}
+END_TEST
+
+START_TEST(test_link)
+{
+    Port *ports[2];
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+    WAIT(ports, 2, C(ports[1], rx_hello) == 1);
+    qdes_fabric_set_link(ports[0]->fabric, false, now);
+    WAIT(ports, 2, C(ports[1], peers_bye) == 1);
+    ck_assert(send_frame(ports[0], broadcast, 1, 60));
+    ck_assert_uint_eq(C(ports[0], tx_drop_link), 1);
+    ck_assert(send_frame(ports[1], broadcast, 2, 60));
+    WAIT(ports, 2, C(ports[0], rx_drop_link) == 1);
+    qdes_fabric_set_link(ports[0]->fabric, true, now);
+    qdes_fabric_set_link(ports[0]->fabric, true, now);
+    WAIT(ports, 2, C(ports[1], rx_hello) == 2);
+    ck_assert_int_eq(ports[0]->changed, 2);
+    ck_assert(send_frame(ports[1], broadcast, 2, 60));
+    WAIT(ports, 2, ports[0]->frames->len == 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+START_TEST(test_frame_sizes)
+{
+    Port *ports[2];
+    uint8_t byte[3] = { 0x52, 0x54, 0xaa };
+    struct iovec many[200];
+    uint8_t mac[6];
+    int i;
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+    ck_assert(send_frame(ports[0], broadcast, 1, 13));
+    ck_assert_uint_eq(C(ports[0], tx_drop_short), 1);
+    ck_assert(send_frame(ports[0], broadcast, 1, QDES_FRAME_MAX + 1));
+    ck_assert_uint_eq(C(ports[0], tx_drop_long), 1);
+    ck_assert(send_frame(ports[0], broadcast, 1, QDES_FRAME_MAX));
+    ck_assert(send_frame(ports[0], broadcast, 1, QDES_FRAME_MIN));
+    WAIT(ports, 2, ports[1]->frames->len == 2);
+    ck_assert_uint_eq(g_bytes_get_size(ports[1]->frames->pdata[0]),
+                      QDES_FRAME_MAX);
+    ck_assert_uint_eq(g_bytes_get_size(ports[1]->frames->pdata[1]),
+                      QDES_FRAME_MIN);
+
+    /* More pieces than one call takes. */
+    for (i = 0; i < 200; i++) {
+        many[i] = (struct iovec) { &byte[(i >= 6) + (i >= 12)], 1 };
+    }
+    ck_assert(qdes_fabric_send(ports[0]->fabric, many, 200, now));
+    WAIT(ports, 2, ports[1]->frames->len == 3);
+    ck_assert_uint_eq(g_bytes_get_size(ports[1]->frames->pdata[2]), 200);
+    memset(mac, 0x52, sizeof(mac));
+    ck_assert_mem_eq(g_bytes_get_data(ports[1]->frames->pdata[2], NULL), mac,
+                     6);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* A peer that is gone without a word: the network tells, the frame floods. */
+START_TEST(test_unreachable)
+{
+    Port *ports[1];
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    uint8_t data[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
+    QdesStatus *status;
+    QdesAddr addr;
+    int fd;
+
+    ports[0] = port_open("a");
+    status = qdes_fabric_status(ports[0]->fabric, now);
+    addr = status->local;
+    qdes_status_free(status);
+
+    /* A peer made by hand, so that it can vanish without BYE. */
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    qdes_wire_encode_header(data, QDES_WIRE_DATA, 0);
+    memcpy(data + 8, broadcast, 6);
+    unit_mac(data + 14, 2);
+    ck_assert_int_eq(sendto(fd, data, sizeof(data), 0,
+                            (struct sockaddr *)&ss, len), sizeof(data));
+    WAIT(ports, 1, C(ports[0], fdb_learned) == 1);
+    close(fd);
+
+    ck_assert(send_to(ports[0], 2, 1));
+    ck_assert_uint_eq(C(ports[0], tx_unicast), 1);
+    WAIT(ports, 1, C(ports[0], peers_unreachable) == 1);
+    ck_assert(send_to(ports[0], 2, 1));
+    ck_assert_uint_eq(C(ports[0], tx_flooded), 1);
+    port_close(ports[0]);
+}
+END_TEST
+
+/* The same, but the error is met by the next send rather than by reading; a
+ * frame to another peer is not held responsible. */
+START_TEST(test_unreachable_on_send)
+{
+    Port *ports[2];
+    struct sockaddr_storage ss;
+    socklen_t len;
+    uint8_t data[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
+    struct pollfd pfd = { .events = POLLIN };
+    QdesStatus *status;
+    QdesAddr addr;
+    int fd, i;
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+    ck_assert(send_frame(ports[1], broadcast, 3, 60));
+    status = qdes_fabric_status(ports[0]->fabric, now);
+    addr = status->local;
+    qdes_status_free(status);
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    qdes_wire_encode_header(data, QDES_WIRE_DATA, 0);
+    memcpy(data + 8, broadcast, 6);
+    unit_mac(data + 14, 2);
+    ck_assert_int_eq(sendto(fd, data, sizeof(data), 0,
+                            (struct sockaddr *)&ss, len), sizeof(data));
+    WAIT(ports, 2, C(ports[0], fdb_learned) == 2);
+    close(fd);
+
+    ck_assert(send_to(ports[0], 2, 1));
+    for (i = 0; i < ports[0]->n_fds; i++) {
+        pfd.fd = ports[0]->fds[i].fd;
+        if (poll(&pfd, 1, 100) == 1 && (pfd.revents & POLLERR)) {
+            break;
+        }
+    }
+    ck_assert(pfd.revents & POLLERR);
+    ck_assert(send_to(ports[0], 3, 1));
+    ck_assert_uint_eq(C(ports[0], peers_unreachable), 1);
+    ck_assert_uint_eq(C(ports[0], tx_unicast), 2);
+    ck_assert(send_to(ports[0], 2, 1));
+    ck_assert_uint_eq(C(ports[0], tx_flooded), 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+START_TEST(test_summary_and_text)
+{
+    Port *ports[2];
+    g_autofree char *summary = NULL;
+    g_autofree char *text = NULL;
+    QdesStatus *status;
+
+    ports[0] = port_open("a");
+    ports[1] = port_open("b");
+    ck_assert(send_frame(ports[1], broadcast, 3, 60));
+    WAIT(ports, 2, ports[0]->frames->len == 1);
+    summary = qdes_fabric_summary(ports[0]->fabric);
+    ck_assert_ptr_nonnull(strstr(summary, group));
+    ck_assert_ptr_nonnull(strstr(summary, "netid=0"));
+    ck_assert_ptr_nonnull(strstr(summary, " on lo, local 127.0.0.1:"));
+    status = qdes_fabric_status(ports[0]->fabric, now);
+    text = qdes_status_text(status, "> ");
+    qdes_status_free(status);
+    ck_assert(g_str_has_prefix(text, "> name a, netid 0, "));
+    ck_assert_ptr_nonnull(strstr(text, "52:54:00:00:00:03"));
+    ck_assert_ptr_nonnull(strstr(text, "rx-frames"));
+    ck_assert_ptr_null(strstr(text, "rx-drop-magic"));
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* HELLOs keep coming at their interval, give or take a tenth. */
+START_TEST(test_hello_interval)
+{
+    Port *p = port_open("a");
+    int64_t at;
+    int i;
+
+    for (i = 0; i < 50; i++) {
+        at = p->timer;
+        ck_assert_int_ge(at - now, QDES_HELLO_MS * 9 / 10);
+        ck_assert_int_le(at - now, QDES_HELLO_MS * 11 / 10);
+        now = at;
+        qdes_fabric_tick(p->fabric, now);
+        ck_assert_uint_eq(C(p, tx_hello), i + 2);
+    }
+    port_close(p);
+}
+END_TEST
+
+/* A socket that is not shared, an address that is not here. */
+START_TEST(test_refusals)
+{
+    QdesOptions options = { .localaddr = "192.0.2.1" };
+    struct sockaddr_storage ss;
+    socklen_t len;
+    QdesConfig config;
+    GError *err = NULL;
+    Port p = { .log = g_string_new(NULL) };
+    int fd;
+
+    options.mcast = group;
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_ptr_null(qdes_fabric_new(&config, &host, &p, now, &err));
+    ck_assert_msg(g_str_has_prefix(err->message, "localaddr=192.0.2.1: not an "
+                                   "address of this host"), "%s",
+                  err->message);
+    g_clear_error(&err);
+
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    len = qdes_addr_to_sockaddr(&config.group, &ss);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&ss, len), 0);
+    options.localaddr = NULL;
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_ptr_null(qdes_fabric_new(&config, &host, &p, now, &err));
+    ck_assert_msg(g_str_has_prefix(err->message, "mcast=239.255.81.68:") &&
+                  strstr(err->message, "choose another port"), "%s",
+                  err->message);
+    g_clear_error(&err);
+    close(fd);
+    ck_assert_int_eq(p.n_fds, 0);
+    g_string_free(p.log, true);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("fabric");
+    TCase *tc = tcase_create("fabric");
+
+    tcase_set_timeout(tc, 30);
+    tcase_add_checked_fixture(tc, set_up, NULL);
+    tcase_add_loop_test(tc, test_flood_then_unicast, 0, 2);
+    tcase_add_loop_test(tc, test_own_traffic, 0, 2);
+    tcase_add_loop_test(tc, test_networks_are_apart, 0, 2);
+    tcase_add_test(tc, test_hello_and_bye);
+    tcase_add_test(tc, test_silent_peer);
+    tcase_add_test(tc, test_backpressure);
+    tcase_add_test(tc, test_move_and_duplicate);
+    tcase_add_test(tc, test_forwarding_options);
+    tcase_add_test(tc, test_link);
+    tcase_add_test(tc, test_frame_sizes);
+    tcase_add_test(tc, test_unreachable);
+    tcase_add_test(tc, test_unreachable_on_send);
+    tcase_add_test(tc, test_summary_and_text);
+    tcase_add_test(tc, test_hello_interval);
+    tcase_add_test(tc, test_refusals);
+    suite_add_tcase(suite, tc);
+    return unit_main(suite);
+}
