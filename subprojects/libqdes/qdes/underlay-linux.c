@@ -100,12 +100,18 @@ static void finish(Filter *f)
  * What is sound but of another network, and what this port sent itself, is
  * dropped here.  What is malformed passes, to be counted.
  */
-static void filter_group(int fd, uint32_t netid, const QdesAddr *own)
+static void filter_group(int fd, uint32_t netid, const QdesAddr *own,
+                         unsigned index)
 {
     const int payload = UDP_HEADER_SIZE;
     struct sock_fprog prog;
     Filter f = { .len = 0 };
     int i;
+
+    /* Whatever any socket of this host has joined on any interface comes to
+     * all of them: IPV6_MULTICAST_ALL tells groups apart, not interfaces. */
+    load(&f, BPF_W | BPF_ABS, SKF_AD_OFF + SKF_AD_IFINDEX);
+    test(&f, BPF_JEQ, index, GO_ON, DROP);
 
     load(&f, BPF_W | BPF_LEN, 0);
     test(&f, BPF_JGE, UDP_HEADER_SIZE + QDES_WIRE_HEADER_SIZE, GO_ON, PASS);

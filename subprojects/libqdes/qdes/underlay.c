@@ -178,7 +178,6 @@ QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
         qdes_underlay_free(u);
         return NULL;
     }
-    u->os->filter_group(u->fd[GROUP], config->netid, &u->bound);
     set_buffer(u, "sndbuf", u->fd[UNICAST], SO_SNDBUF, config->sndbuf, host,
                opaque);
     set_buffer(u, "rcvbuf", u->fd[UNICAST], SO_RCVBUF, config->rcvbuf, host,
@@ -237,6 +236,7 @@ static bool join(QdesUnderlay *u, unsigned index)
     QdesAddr group = u->config.group;
     struct ip_mreqn mreqn = { .imr_ifindex = index };
 
+    u->os->filter_group(u->fd[GROUP], u->config.netid, &u->bound, index);
     if (!change_membership(u, MCAST_JOIN_GROUP, index)) {
         return false;
     }

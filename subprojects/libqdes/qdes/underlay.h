@@ -37,8 +37,12 @@ typedef struct QdesUnderlayOs {
     /* Report ICMP errors; leave fragmenting to the network. */
     void (*prepare_unicast)(int fd, bool v4);
 
-    /* Drop in the kernel: other networks, and what @own sent. */
-    void (*filter_group)(int fd, uint32_t netid, const QdesAddr *own);
+    /*
+     * Drop in the kernel: other networks, what @own sent, and what came in by
+     * another interface than the one with this @index.
+     */
+    void (*filter_group)(int fd, uint32_t netid, const QdesAddr *own,
+                         unsigned index);
 
     /* A socket buffer of @bytes; returns what was granted. */
     int (*set_buffer)(int fd, int option, int bytes);
