@@ -61,6 +61,14 @@ static void occupy_standard_fds(void)
     }
 }
 
+/* libqdes knows options without the dashes, as QEMU has them. */
+static bool begins_with_option(const char *message)
+{
+    size_t length = strspn(message, "abcdefghijklmnopqrstuvwxyz-");
+
+    return length > 0 && (message[length] == '=' || message[length] == ':');
+}
+
 /* Tell what is wrong with the command line or what it asks for. */
 static int fail(GError *err)
 {
@@ -69,8 +77,7 @@ static int fail(GError *err)
     if (g_error_matches(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE)) {
         log_error("%s; see qdes-tap --help", err->message);
         status = EXIT_USAGE;
-    } else if (g_error_matches(err, QDES_ERROR, QDES_ERROR_OPTION)) {
-        /* libqdes knows options without the dashes, as QEMU has them */
+    } else if (err->domain == QDES_ERROR && begins_with_option(err->message)) {
         log_error("--%s", err->message);
     } else {
         log_error("%s", err->message);
@@ -182,13 +189,17 @@ static bool start(Program *program, const Options *options, GError **errp)
             return false;
         }
     }
+    program->port = port_new(program->loop, &program->tap, program->capture,
+                             &program->config, errp);
+    if (!program->port) {
+        return false;
+    }
+    /* last, as this empties an older capture */
     if (program->capture &&
         !capture_open(program->capture, options->pcap, errp)) {
         return false;
     }
-    program->port = port_new(program->loop, &program->tap, program->capture,
-                             &program->config, errp);
-    return program->port && privileges_drop(errp);
+    return privileges_drop(errp);
 }
 
 static QdesStatus *get_status(void *opaque)
