@@ -7,11 +7,9 @@
  * AddressSanitizer sees a read past its end.
  */
 
-#include <check.h>
+#include "unit.h"
+
 #include <json-glib/json-glib.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "qdes/fabric.h"
 #include "qdes/wire.h"
@@ -411,19 +409,9 @@ static uint64_t draw(GRand *rng, unsigned bits)
     return bits == 64 ? value : value & ((UINT64_C(1) << bits) - 1);
 }
 
-/* The seed of this run, shown so that a failure can be had again. */
-static GRand *new_rng(void)
-{
-    const char *text = g_getenv("QDES_SEED");
-    guint32 seed = text ? g_ascii_strtoull(text, NULL, 10) : g_random_int();
-
-    fprintf(stderr, "QDES_SEED=%u\n", seed);
-    return g_rand_new_with_seed(seed);
-}
-
 START_TEST(test_random_hellos)
 {
-    GRand *rng = new_rng();
+    GRand *rng = unit_rand("random_hellos");
     uint8_t data[QDES_WIRE_HELLO_SIZE];
     QdesWireHello hello, got;
     QdesWireHeader header;
@@ -460,7 +448,7 @@ END_TEST
  */
 START_TEST(test_random_changes)
 {
-    GRand *rng = new_rng();
+    GRand *rng = unit_rand("random_changes");
     QdesWireHeader header;
     QdesWireHello hello;
     QdesWireResult result;
@@ -508,8 +496,7 @@ int main(int argc, char **argv)
     const char *path = argc > 1 ? argv[1] : g_getenv("QDES_VECTORS");
     Suite *suite = suite_create("wire");
     TCase *tc;
-    SRunner *sr;
-    int n_failed;
+    int status;
 
     if (!path) {
         bail_out("give the path of vectors.json as argument or in "
@@ -533,11 +520,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_random_changes);
     suite_add_tcase(suite, tc);
 
-    sr = srunner_create(suite);
-    srunner_set_tap(sr, "-");
-    srunner_run_all(sr, CK_SILENT);
-    n_failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
+    status = unit_main(suite);
     free_vectors();
-    return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return status;
 }
