@@ -7,9 +7,9 @@
 
 The result does not depend on who runs the test: tshark gets a home of its own,
 so that no preference, profile or installed plugin of the user is read, and it
-runs as "nobody" when the test is root, for it may refuse Lua scripts to root
-(run_user_scripts_when_superuser in Wireshark's init.lua; Debian 12 allows
-them, others do not).
+runs as "nobody" when the test is root: it warns root, and may refuse to load
+Lua scripts (run_user_scripts_when_superuser in Wireshark's init.lua; Debian
+12's loads them).
 """
 
 import contextlib
