@@ -1,0 +1,1834 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QTest of -netdev qdes
+ *
+ * The other end of the wire is a Station: a port written for this test from
+ * the protocol's description, which shares no code with the backend.  The
+ * guest's end is either a Hub port, where frames go in and out of a hub by a
+ * -netdev socket and no guest is needed, or a Nic, a small virtio-net driver.
+ *
+ * Everything stays on the loopback interface.  Each test draws a group and a
+ * UDP port of its own, so that many can run at once.
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
+#include "qemu/bswap.h"
+#include "qemu/cutils.h"
+#include "standard-headers/linux/virtio_net.h"
+#include "libqtest.h"
+#include "libqos/malloc-pc.h"
+#include "libqos/pci-pc.h"
+#include "libqos/virtio-pci.h"
+#if __has_include("qobject/qdict.h")
+#include "qobject/qbool.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "qobject/qnum.h"
+#else
+#include "qapi/qmp/qbool.h"
+#include "qapi/qmp/qdict.h"
+#include "qapi/qmp/qlist.h"
+#include "qapi/qmp/qnum.h"
+#endif
+
+#define WAIT_MS 20000           /* for what has to come */
+#define POLL_US 2000            /* between two looks at it */
+
+#define HEADER_SIZE 8
+#define FRAME_MAX 65499
+#define ETHERTYPE 0x88b5        /* IEEE 802: local experiments */
+
+enum { DATA = 0, HELLO = 1, BYE = 2 };
+enum { TLV_INSTANCE = 1, TLV_MTU = 3, TLV_NAME = 4 };
+
+static const uint8_t mac_all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+static const uint8_t mac_guest[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
+static const uint8_t mac_a[6] = { 0x02, 0, 0, 0, 0, 0x0a };
+static const uint8_t mac_b[6] = { 0x02, 0, 0, 0, 0, 0x0b };
+
+static int64_t now_ms(void)
+{
+    return g_get_monotonic_time() / 1000;
+}
+
+/* Look at @condition until it holds; fail if it does not for too long. */
+#define WAIT_FOR(condition)                                             \
+    do {                                                                \
+        int64_t end_ = now_ms() + WAIT_MS;                              \
+        while (!(condition)) {                                          \
+            if (now_ms() > end_) {                                      \
+                g_error("%s:%d: waited in vain for %s",                 \
+                        __FILE__, __LINE__, #condition);                \
+            }                                                           \
+            g_usleep(POLL_US);                                          \
+        }                                                               \
+    } while (0)
+
+/* Is there something to read from @fd within @ms? */
+static bool readable(int fd, int ms)
+{
+    struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+    return poll(&pfd, 1, ms) == 1;
+}
+
+/* --- Frames ------------------------------------------------------------- */
+
+typedef struct Frame {
+    uint8_t data[FRAME_MAX + 1];
+    size_t size;
+} Frame;
+
+/* A frame that is like no other: @serial is in it. */
+static Frame *make_frame(const uint8_t *dst, const uint8_t *src,
+                         uint32_t serial, size_t size)
+{
+    Frame *frame = g_new0(Frame, 1);
+    size_t i;
+
+    g_assert(size >= 18 && size <= sizeof(frame->data));
+    memcpy(frame->data, dst, 6);
+    memcpy(frame->data + 6, src, 6);
+    stw_be_p(frame->data + 12, ETHERTYPE);
+    stl_be_p(frame->data + 14, serial);
+    for (i = 18; i < size; i++) {
+        frame->data[i] = serial + i;
+    }
+    frame->size = size;
+    return frame;
+}
+
+static void assert_frame(const Frame *frame, const void *data, size_t size)
+{
+    g_assert_cmpmem(data, size, frame->data, frame->size);
+}
+
+/* --- A fabric ----------------------------------------------------------- */
+
+typedef struct Fabric {
+    struct sockaddr_in group;
+    char *mcast;                /* as an option has it */
+} Fabric;
+
+static Fabric *fabric_new(void)
+{
+    Fabric *fabric = g_new0(Fabric, 1);
+    uint32_t host = 0xefc00000 | g_random_int_range(1, 0xffff);
+    uint16_t port = g_random_int_range(10000, 30000);
+
+    fabric->group.sin_family = AF_INET;
+    fabric->group.sin_addr.s_addr = htonl(host);
+    fabric->group.sin_port = htons(port);
+    fabric->mcast = g_strdup_printf("%s:%d",
+                                    inet_ntoa(fabric->group.sin_addr), port);
+    return fabric;
+}
+
+static void fabric_free(Fabric *fabric)
+{
+    g_free(fabric->mcast);
+    g_free(fabric);
+}
+
+/* --- A station: the other end of the wire ------------------------------- */
+
+typedef struct Station {
+    const char *name;
+    uint32_t netid;
+    uint64_t instance;
+    struct sockaddr_in group;
+    struct sockaddr_in addr;    /* its own endpoint */
+    int group_fd;               /* hears the group */
+    int fd;                     /* sends, and hears unicast */
+} Station;
+
+typedef struct Datagram {
+    uint8_t buf[65536];
+    struct sockaddr_in from;
+    int type;
+    const uint8_t *payload;
+    size_t size;                /* of the payload */
+    uint64_t instance;          /* of a HELLO or BYE */
+    char name[64];
+} Datagram;
+
+static Station *station_new(const Fabric *fabric, uint32_t netid,
+                            const char *name)
+{
+    Station *st = g_new0(Station, 1);
+    struct in_addr lo = { .s_addr = htonl(INADDR_LOOPBACK) };
+    struct ip_mreq mreq = {
+        .imr_multiaddr = fabric->group.sin_addr,
+        .imr_interface = lo,
+    };
+    socklen_t len = sizeof(st->addr);
+    int size = 1 << 20;
+    int one = 1;
+
+    st->name = name;
+    st->netid = netid;
+    st->instance = ((uint64_t)g_random_int() << 32) | g_random_int() | 1;
+    st->group = fabric->group;
+
+    st->group_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(st->group_fd, >=, 0);
+    g_assert(!setsockopt(st->group_fd, SOL_SOCKET, SO_REUSEADDR, &one,
+                         sizeof(one)));
+    g_assert(!setsockopt(st->group_fd, SOL_SOCKET, SO_RCVBUF, &size,
+                         sizeof(size)));
+    g_assert(!bind(st->group_fd, (struct sockaddr *)&st->group,
+                   sizeof(st->group)));
+    g_assert(!setsockopt(st->group_fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &mreq,
+                         sizeof(mreq)));
+
+    st->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(st->fd, >=, 0);
+    st->addr.sin_family = AF_INET;
+    st->addr.sin_addr = lo;
+    g_assert(!bind(st->fd, (struct sockaddr *)&st->addr, sizeof(st->addr)));
+    g_assert(!getsockname(st->fd, (struct sockaddr *)&st->addr, &len));
+    g_assert(!setsockopt(st->fd, IPPROTO_IP, IP_MULTICAST_IF, &lo,
+                         sizeof(lo)));
+    return st;
+}
+
+static void station_free(Station *st)
+{
+    close(st->group_fd);
+    close(st->fd);
+    g_free(st);
+}
+
+/* "127.0.0.1:PORT", as status shows it; the caller frees it. */
+static char *station_endpoint(const Station *st)
+{
+    return g_strdup_printf("127.0.0.1:%d", ntohs(st->addr.sin_port));
+}
+
+/* Send bytes as they are; @to NULL is the group. */
+static void station_send(Station *st, const struct sockaddr_in *to,
+                         const void *data, size_t size)
+{
+    ssize_t ret = sendto(st->fd, data, size, 0,
+                         (const struct sockaddr *)(to ?: &st->group),
+                         sizeof(*to));
+
+    g_assert_cmpint(ret, ==, size);
+}
+
+static size_t put_header(const Station *st, uint8_t *p, int type)
+{
+    stw_be_p(p, 0x5144);
+    p[2] = 0x10 | type;
+    p[3] = 0;
+    stl_be_p(p + 4, st->netid);
+    return HEADER_SIZE;
+}
+
+static void station_frame(Station *st, const struct sockaddr_in *to,
+                          const Frame *frame)
+{
+    g_autofree uint8_t *buf = g_malloc(HEADER_SIZE + frame->size);
+
+    put_header(st, buf, DATA);
+    memcpy(buf + HEADER_SIZE, frame->data, frame->size);
+    station_send(st, to, buf, HEADER_SIZE + frame->size);
+}
+
+static void station_control(Station *st, const struct sockaddr_in *to,
+                            int type)
+{
+    uint8_t buf[128];
+    size_t n = put_header(st, buf, type);
+    size_t len = strlen(st->name);
+
+    stw_be_p(buf + n, TLV_INSTANCE);
+    stw_be_p(buf + n + 2, 8);
+    stq_be_p(buf + n + 4, st->instance);
+    n += 12;
+    if (type == HELLO) {
+        stw_be_p(buf + n, TLV_MTU);
+        stw_be_p(buf + n + 2, 4);
+        stl_be_p(buf + n + 4, FRAME_MAX);
+        n += 8;
+        stw_be_p(buf + n, TLV_NAME);
+        stw_be_p(buf + n + 2, len);
+        memcpy(buf + n + 4, st->name, len);
+        n += 4 + len;
+    }
+    station_send(st, to, buf, n);
+}
+
+static void parse_tlvs(Datagram *dg)
+{
+    const uint8_t *p = dg->payload;
+    size_t left = dg->size;
+
+    dg->instance = 0;
+    dg->name[0] = '\0';
+    while (left) {
+        size_t len;
+
+        g_assert_cmpuint(left, >=, 4);
+        len = lduw_be_p(p + 2);
+        g_assert_cmpuint(len, <=, left - 4);
+        if (lduw_be_p(p) == TLV_INSTANCE) {
+            g_assert_cmpuint(len, ==, 8);
+            dg->instance = ldq_be_p(p + 4);
+        } else if (lduw_be_p(p) == TLV_NAME) {
+            g_assert_cmpuint(len, >=, 1);
+            g_assert_cmpuint(len, <=, 63);
+            memcpy(dg->name, p + 4, len);
+            dg->name[len] = '\0';
+        }
+        p += 4 + len;
+        left -= 4 + len;
+    }
+    g_assert_cmpuint(dg->instance, !=, 0);
+}
+
+/*
+ * Read one datagram of the station's network that does not come from the
+ * station itself.  All that QEMU sends has to be sound.
+ */
+static bool station_read(Station *st, int fd, Datagram *dg, int ms)
+{
+    int64_t end = now_ms() + ms;
+
+    while (readable(fd, MAX(end - now_ms(), 0))) {
+        socklen_t len = sizeof(dg->from);
+        ssize_t size = recvfrom(fd, dg->buf, sizeof(dg->buf), 0,
+                                (struct sockaddr *)&dg->from, &len);
+
+        g_assert_cmpint(size, >=, HEADER_SIZE);
+        g_assert_cmphex(lduw_be_p(dg->buf), ==, 0x5144);
+        g_assert_cmphex(dg->buf[2] >> 4, ==, 1);
+        g_assert_cmphex(dg->buf[3], ==, 0);
+        if (ldl_be_p(dg->buf + 4) != st->netid ||
+            dg->from.sin_port == st->addr.sin_port) {
+            continue;
+        }
+        dg->type = dg->buf[2] & 0xf;
+        g_assert_cmpint(dg->type, <=, BYE);
+        dg->payload = dg->buf + HEADER_SIZE;
+        dg->size = size - HEADER_SIZE;
+        if (dg->type != DATA) {
+            parse_tlvs(dg);
+        }
+        return true;
+    }
+    return false;
+}
+
+/* Wait for the next datagram of @type; others are passed over. */
+static void station_wait(Station *st, int fd, int type, Datagram *dg)
+{
+    int64_t end = now_ms() + WAIT_MS;
+
+    do {
+        if (!station_read(st, fd, dg, end - now_ms())) {
+            g_error("%s waited in vain for type %d", st->name, type);
+        }
+    } while (dg->type != type);
+}
+
+/* The next frame that comes has to be @frame. */
+static void station_expect(Station *st, int fd, const Frame *frame)
+{
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+
+    station_wait(st, fd, DATA, dg);
+    assert_frame(frame, dg->payload, dg->size);
+}
+
+/* --- QEMU --------------------------------------------------------------- */
+
+static QDict *qmp_ok(QTestState *qts, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
+
+/* Run a command that has to succeed; returns its whole response. */
+static QDict *qmp_ok(QTestState *qts, const char *fmt, ...)
+{
+    QDict *response;
+    va_list ap;
+
+    va_start(ap, fmt);
+    response = qtest_vqmp(qts, fmt, ap);
+    va_end(ap);
+    if (qdict_haskey(response, "error")) {
+        g_error("%s: %s", fmt,
+                qdict_get_str(qdict_get_qdict(response, "error"), "desc"));
+    }
+    return response;
+}
+
+#define QMP(qts, ...) qobject_unref(qmp_ok(qts, __VA_ARGS__))
+
+static int count_ports(QTestState *qts)
+{
+    QDict *response = qmp_ok(qts, "{ 'execute': 'query-qdes' }");
+    int n = qlist_size(qdict_get_qlist(response, "return"));
+
+    qobject_unref(response);
+    return n;
+}
+
+/* What query-qdes says of netdev @id; the caller drops the reference. */
+static QDict *port_status(QTestState *qts, const char *id)
+{
+    QDict *response = qmp_ok(qts, "{ 'execute': 'query-qdes' }");
+    QDict *found = NULL;
+    const QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
+        QDict *port = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(port, "id"), id)) {
+            g_assert(!found);
+            found = port;
+        }
+    }
+    g_assert(found);
+    qobject_ref(found);
+    qobject_unref(response);
+    return found;
+}
+
+static uint64_t port_count(QTestState *qts, const char *id, const char *name)
+{
+    QDict *port = port_status(qts, id);
+    QDict *counters = qdict_get_qdict(port, "counters");
+    uint64_t value;
+
+    g_assert(qdict_haskey(counters, name));
+    value = qdict_get_int(counters, name);
+    qobject_unref(port);
+    return value;
+}
+
+static bool port_flag(QTestState *qts, const char *id, const char *name)
+{
+    QDict *port = port_status(qts, id);
+    bool value = qdict_get_bool(port, name);
+
+    qobject_unref(port);
+    return value;
+}
+
+/* Where the port hears unicast. */
+static struct sockaddr_in port_endpoint(QTestState *qts, const char *id)
+{
+    struct sockaddr_in addr = { .sin_family = AF_INET };
+    QDict *port = port_status(qts, id);
+    g_auto(GStrv) parts = g_strsplit(qdict_get_str(port, "local"), ":", 2);
+
+    g_assert(inet_aton(parts[0], &addr.sin_addr));
+    addr.sin_port = htons(atoi(parts[1]));
+    qobject_unref(port);
+    return addr;
+}
+
+/* The entry of list @list whose @key is @value, or NULL. */
+static QDict *find_entry(QDict *port, const char *list, const char *key,
+                         const char *value)
+{
+    const QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(port, list), entry) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(dict, key), value)) {
+            return dict;
+        }
+    }
+    return NULL;
+}
+
+static int port_peers(QTestState *qts, const char *id)
+{
+    QDict *port = port_status(qts, id);
+    int n = qlist_size(qdict_get_qlist(port, "peers"));
+
+    qobject_unref(port);
+    return n;
+}
+
+/* Every frame and every datagram is in exactly one counter. */
+static void assert_books(QTestState *qts, const char *id)
+{
+    QDict *port = port_status(qts, id);
+    QDict *counters = qdict_get_qdict(port, "counters");
+    uint64_t tx = 0, rx = 0;
+    const QDictEntry *e;
+
+    for (e = qdict_first(counters); e; e = qdict_next(counters, e)) {
+        const char *name = qdict_entry_key(e);
+        uint64_t value = qdict_get_int(counters, name);
+
+        if (g_str_has_prefix(name, "tx-drop-") ||
+            g_str_equal(name, "tx-unicast") ||
+            g_str_equal(name, "tx-flooded")) {
+            tx += value;
+        }
+        if ((g_str_has_prefix(name, "rx-drop-") &&
+             !g_str_equal(name, "rx-drop-kernel")) ||
+            g_str_equal(name, "rx-frames") ||
+            g_str_equal(name, "rx-hello") ||
+            g_str_equal(name, "rx-bye")) {
+            rx += value;
+        }
+    }
+    g_assert_cmpuint(qdict_get_int(counters, "tx-frames"), ==, tx);
+    g_assert_cmpuint(qdict_get_int(counters, "rx-datagrams"), ==, rx);
+    qobject_unref(port);
+}
+
+/* --- The guest's end: a hub --------------------------------------------- */
+
+/*
+ * A qdes netdev "qN" with @options, joined by hub N to a socket.  Returns the
+ * arguments that make it, and in @fd this end of the socket.
+ */
+static char *hub_args(int n, const Fabric *fabric, uint32_t netid,
+                      const char *options, int *fd, int *their_fd)
+{
+    int sv[2];
+
+    g_assert(!socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
+    qemu_set_cloexec(sv[0]);
+    *fd = sv[0];
+    *their_fd = sv[1];
+    return g_strdup_printf(
+        "-netdev qdes,id=q%d,localaddr=127.0.0.1,mcast=%s,netid=%u%s "
+        "-netdev hubport,id=qh%d,hubid=%d,netdev=q%d "
+        "-netdev socket,id=s%d,fd=%d "
+        "-netdev hubport,id=sh%d,hubid=%d,netdev=s%d ",
+        n, fabric->mcast, netid, options, n, n, n, n, sv[1], n, n, n);
+}
+
+typedef struct Hub {
+    QTestState *qts;
+    int fd;
+} Hub;
+
+static Hub hub_start(const Fabric *fabric, uint32_t netid,
+                     const char *options, const char *more)
+{
+    Hub hub;
+    int their_fd;
+    g_autofree char *args = hub_args(0, fabric, netid, options, &hub.fd,
+                                     &their_fd);
+
+    hub.qts = qtest_initf("-M none -nodefaults %s %s", args, more);
+    close(their_fd);
+    return hub;
+}
+
+static void hub_stop(Hub *hub)
+{
+    assert_books(hub->qts, "q0");
+    qtest_quit(hub->qts);
+    close(hub->fd);
+}
+
+static void hub_send(int fd, const Frame *frame)
+{
+    g_autofree uint8_t *buf = g_malloc(4 + frame->size);
+
+    stl_be_p(buf, frame->size);
+    memcpy(buf + 4, frame->data, frame->size);
+    g_assert_cmpint(qemu_write_full(fd, buf, 4 + frame->size), ==,
+                    4 + frame->size);
+}
+
+static void hub_read(int fd, void *data, size_t size)
+{
+    uint8_t *p = data;
+
+    while (size) {
+        ssize_t ret;
+
+        g_assert(readable(fd, WAIT_MS));
+        ret = read(fd, p, size);
+        g_assert_cmpint(ret, >, 0);
+        p += ret;
+        size -= ret;
+    }
+}
+
+/* The next frame that comes out of the hub; returns its size. */
+static size_t hub_receive(int fd, uint8_t *data)
+{
+    uint8_t len[4];
+    size_t size;
+
+    hub_read(fd, len, sizeof(len));
+    size = ldl_be_p(len);
+    g_assert_cmpuint(size, <=, FRAME_MAX);
+    hub_read(fd, data, size);
+    return size;
+}
+
+static void hub_expect(int fd, const Frame *frame)
+{
+    g_autofree uint8_t *data = g_malloc(FRAME_MAX);
+    size_t size = hub_receive(fd, data);
+
+    assert_frame(frame, data, size);
+}
+
+/* --- The guest's end: a virtio-net driver ------------------------------- */
+
+#define NIC_SLOT 5
+#define NIC_HEADER sizeof(struct virtio_net_hdr_mrg_rxbuf)
+#define NIC_BUFFER 2048
+
+typedef struct Nic {
+    QTestState *qts;
+    QGuestAllocator alloc;
+    QPCIBus *bus;
+    QVirtioPCIDevice *dev;
+    QVirtQueue *rx, *tx;
+    uint64_t buffers[256];      /* of descriptors in rx */
+} Nic;
+
+#define PC_ARGS "-M pc -nodefaults "
+
+static bool has_pc_and(const char *device)
+{
+    if (!qtest_has_machine("pc") || !qtest_has_device(device)) {
+        g_test_skip("this QEMU has no machine pc, or not the NIC needed");
+        return false;
+    }
+    return true;
+}
+
+static Nic *nic_new(QTestState *qts)
+{
+    Nic *nic = g_new0(Nic, 1);
+
+    nic->qts = qts;
+    pc_alloc_init(&nic->alloc, qts, 0);
+    nic->bus = qpci_new_pc(qts, &nic->alloc);
+    return nic;
+}
+
+/* Drive the virtio-net device that was plugged in. */
+static void nic_drive(Nic *nic)
+{
+    QPCIAddress addr = { .devfn = QPCI_DEVFN(NIC_SLOT, 0) };
+    QVirtioDevice *vdev;
+    uint64_t features;
+
+    nic->dev = virtio_pci_new(nic->bus, &addr);
+    g_assert(nic->dev);
+    vdev = &nic->dev->vdev;
+    qvirtio_pci_device_enable(nic->dev);
+    qvirtio_start_device(vdev);
+    features = qvirtio_get_features(vdev);
+    features &= ~(QVIRTIO_F_BAD_FEATURE |
+                  (1ull << VIRTIO_RING_F_INDIRECT_DESC) |
+                  (1ull << VIRTIO_RING_F_EVENT_IDX));
+    g_assert(features & (1ull << VIRTIO_NET_F_MRG_RXBUF));
+    qvirtio_set_features(vdev, features);
+    nic->rx = qvirtqueue_setup(vdev, &nic->alloc, 0);
+    nic->tx = qvirtqueue_setup(vdev, &nic->alloc, 1);
+    qvirtio_set_driver_ok(vdev);
+}
+
+static void nic_undrive(Nic *nic)
+{
+    qvirtqueue_cleanup(nic->dev->vdev.bus, nic->rx, &nic->alloc);
+    qvirtqueue_cleanup(nic->dev->vdev.bus, nic->tx, &nic->alloc);
+    g_free(nic->dev);
+    nic->dev = NULL;
+}
+
+static void nic_free(Nic *nic)
+{
+    if (nic->dev) {
+        nic_undrive(nic);
+    }
+    qpci_free_pc(nic->bus);
+    alloc_destroy(&nic->alloc);
+    g_free(nic);
+}
+
+/* Give the device @n buffers to receive into. */
+static void nic_add_buffers(Nic *nic, int n)
+{
+    while (n--) {
+        uint64_t addr = guest_alloc(&nic->alloc, NIC_BUFFER);
+        uint32_t head = qvirtqueue_add(nic->qts, nic->rx, addr, NIC_BUFFER,
+                                       true, false);
+
+        nic->buffers[head] = addr;
+        qvirtqueue_kick(nic->qts, &nic->dev->vdev, nic->rx, head);
+    }
+}
+
+static size_t nic_receive(Nic *nic, uint8_t *data)
+{
+    uint32_t head, len;
+
+    WAIT_FOR(qvirtqueue_get_buf(nic->qts, nic->rx, &head, &len));
+    g_assert_cmpuint(len, >, NIC_HEADER);
+    qtest_memread(nic->qts, nic->buffers[head] + NIC_HEADER, data,
+                  len - NIC_HEADER);
+    return len - NIC_HEADER;
+}
+
+static void nic_expect(Nic *nic, const Frame *frame)
+{
+    uint8_t data[NIC_BUFFER];
+    size_t size = nic_receive(nic, data);
+
+    assert_frame(frame, data, size);
+}
+
+/* Send, and wait until the device is done with it. */
+static void nic_send(Nic *nic, const Frame *frame)
+{
+    uint64_t addr = guest_alloc(&nic->alloc, NIC_HEADER + frame->size);
+    uint32_t head;
+
+    qtest_memset(nic->qts, addr, 0, NIC_HEADER);
+    qtest_memwrite(nic->qts, addr + NIC_HEADER, frame->data, frame->size);
+    head = qvirtqueue_add(nic->qts, nic->tx, addr, NIC_HEADER + frame->size,
+                          false, false);
+    qvirtqueue_kick(nic->qts, &nic->dev->vdev, nic->tx, head);
+    WAIT_FOR(qvirtqueue_get_buf(nic->qts, nic->tx, NULL, NULL));
+    guest_free(&nic->alloc, addr);
+}
+
+/* A PC with one NIC on one qdes netdev; @more are further arguments. */
+static QTestState *pc_start(const Fabric *fabric, uint32_t netid,
+                            const char *model, const char *more)
+{
+    return qtest_initf(PC_ARGS "-netdev qdes,id=q0,localaddr=127.0.0.1,"
+                       "mcast=%s,netid=%u -device %s,netdev=q0,id=n0,addr=%d,"
+                       "mac=52:54:00:12:34:56 %s", fabric->mcast, netid,
+                       model, NIC_SLOT, more);
+}
+
+/* --- Options ------------------------------------------------------------ */
+
+static void assert_option(QDict *port, const char *key, const char *value)
+{
+    g_assert_cmpstr(qdict_get_str(port, key), ==, value);
+}
+
+static void test_defaults(void)
+{
+    QTestState *qts = qtest_init("-M none -nodefaults "
+                                 "-netdev qdes,id=q0,localaddr=127.0.0.1");
+    QDict *port = port_status(qts, "q0");
+
+    assert_option(port, "name", "q0");
+    assert_option(port, "encap", "qdes");
+    assert_option(port, "group", "239.192.81.68:20804");
+    assert_option(port, "iface", "lo");
+    g_assert_cmpint(qdict_get_int(port, "netid"), ==, 0);
+    g_assert(qdict_get_bool(port, "link-up"));
+    g_assert(!qdict_get_bool(port, "paused"));
+    g_assert(g_str_has_prefix(qdict_get_str(port, "local"), "127.0.0.1:"));
+    qobject_unref(port);
+    qtest_quit(qts);
+
+    qts = qtest_init("-M none -nodefaults -name vm1 "
+                     "-netdev qdes,id=q0,localaddr=127.0.0.1");
+    port = port_status(qts, "q0");
+    assert_option(port, "name", "vm1");
+    qobject_unref(port);
+    qtest_quit(qts);
+}
+
+/* All options, in every way that they can be given. */
+static void test_forms(void)
+{
+    Fabric *fabric = fabric_new();
+    g_autofree char *all = g_strdup_printf(
+        "localaddr=127.0.0.1,iface=lo,mcast=%s,netid=4294967295,ttl=255,"
+        "encap=qdes,name=left,,right,ageing=10,max-macs=1048576,learning=on,"
+        "unknown-unicast=drop,sndbuf=1M,rcvbuf=4096", fabric->mcast);
+    QTestState *qts = qtest_initf(
+        "-M none -nodefaults -netdev qdes,id=key,%s "
+        "-netdev '{\"type\": \"qdes\", \"id\": \"json\", \"netid\": "
+        "4294967295, \"mcast\": \"%s\", \"localaddr\": \"127.0.0.1\", "
+        "\"iface\": \"lo\", \"ttl\": 1, \"encap\": \"qdes\", \"name\": "
+        "\"left,right\", \"ageing\": 1000000, \"max-macs\": 1, \"learning\": "
+        "false, \"unknown-unicast\": \"flood\", \"sndbuf\": 1048576}' ",
+        all, fabric->mcast);
+    static const char *const ids[] = { "key", "json", "qmp", "hmp" };
+    g_autofree char *answer = NULL;
+    int i;
+
+    QMP(qts, "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
+        "'id': 'qmp', 'netid': 4294967295, 'mcast': %s, 'name': 'left,right', "
+        "'localaddr': '127.0.0.1', 'learning': true, 'unknown-unicast': "
+        "'drop', 'rcvbuf': 65536 } }", fabric->mcast);
+    answer = qtest_hmp(qts, "netdev_add qdes,id=hmp,%s", all);
+    g_assert_cmpstr(answer, ==, "");
+
+    for (i = 0; i < ARRAY_SIZE(ids); i++) {
+        QDict *port = port_status(qts, ids[i]);
+
+        assert_option(port, "group", fabric->mcast);
+        assert_option(port, "name", "left,right");
+        assert_option(port, "iface", "lo");
+        g_assert_cmpint(qdict_get_int(port, "netid"), ==, 4294967295);
+        qobject_unref(port);
+    }
+    g_assert_cmpint(count_ports(qts), ==, ARRAY_SIZE(ids));
+    for (i = 0; i < ARRAY_SIZE(ids); i++) {
+        QMP(qts, "{ 'execute': 'netdev_del', 'arguments': { 'id': %s } }",
+            ids[i]);
+        g_assert_cmpint(count_ports(qts), ==, ARRAY_SIZE(ids) - 1 - i);
+    }
+    qtest_quit(qts);
+    fabric_free(fabric);
+}
+
+static void test_short_forms(void)
+{
+    static const char *const forms[] = { "-nic", "-net" };
+    Fabric *fabric = fabric_new();
+    QTestState *qts;
+    int i;
+
+    if (!has_pc_and("virtio-net-pci")) {
+        fabric_free(fabric);
+        return;
+    }
+    for (i = 0; i < ARRAY_SIZE(forms); i++) {
+        qts = qtest_initf("-M pc -net none %s qdes,localaddr=127.0.0.1,"
+                          "mcast=%s", forms[i], fabric->mcast);
+        g_assert_cmpint(count_ports(qts), ==, 1);
+        qtest_quit(qts);
+    }
+    fabric_free(fabric);
+}
+
+#define LONG_NAME "0123456789abcdef0123456789abcdef" \
+                  "0123456789abcdef0123456789abcdef"
+
+static const struct {
+    const char *json;           /* as QMP has it */
+    const char *keys;           /* as the command line has it */
+    const char *error;          /* what the message has to contain */
+} bad_options[] = {
+    { "'mcast': '10.0.0.1'", "mcast=10.0.0.1",
+      "mcast=10.0.0.1: not a multicast address" },
+    { "'mcast': 'nonsense'", "mcast=nonsense", "mcast=nonsense: " },
+    { "'mcast': ''", "mcast=", "mcast=: " },
+    { "'mcast': '239.1.1.1:0'", "mcast=239.1.1.1:0", "mcast=239.1.1.1:0: " },
+    { "'mcast': '239.1.1.1:65536'", "mcast=239.1.1.1:65536",
+      "mcast=239.1.1.1:65536: " },
+    { "'mcast': 'off'", "mcast=off", "mcast=off: " },
+    { "'netid': -1", "netid=-1", "netid=-1: must be 0 to 4294967295" },
+    { "'netid': 4294967296", "netid=4294967296",
+      "netid=4294967296: must be 0 to 4294967295" },
+    { "'localaddr': '127.0.0.1.2'", "localaddr=127.0.0.1.2",
+      "localaddr=127.0.0.1.2: " },
+    { "'localaddr': '127.0.0.1:70000'", "localaddr=127.0.0.1:70000",
+      "localaddr=127.0.0.1:70000: " },
+    { "'localaddr': '239.1.1.1'", "localaddr=239.1.1.1",
+      "localaddr=239.1.1.1: a multicast address" },
+    { "'localaddr': '::1'", "localaddr=::1",
+      "localaddr=::1: not of the same family" },
+    { "'localaddr': '192.0.2.1'", "localaddr=192.0.2.1",
+      "localaddr=192.0.2.1: " },
+    { "'iface': 'nosuch0'", "iface=nosuch0",
+      "iface=nosuch0: there is no such interface" },
+    { "'ttl': 0", "ttl=0", "ttl=0: must be 1 to 255" },
+    { "'ttl': 256", "ttl=256", "ttl=256: must be 1 to 255" },
+    { "'encap': 'vxlan'", "encap=vxlan", "vxlan" },
+    { "'name': '" LONG_NAME "'", "name=" LONG_NAME, "must have 1 to 63" },
+    { "'name': ''", "name=", "name=: must have 1 to 63" },
+    { "'ageing': 9", "ageing=9", "ageing=9: must be 10 to 1000000" },
+    { "'ageing': 1000001", "ageing=1000001",
+      "ageing=1000001: must be 10 to 1000000" },
+    { "'max-macs': 0", "max-macs=0", "max-macs=0: must be 1 to 1048576" },
+    { "'max-macs': 1048577", "max-macs=1048577",
+      "max-macs=1048577: must be 1 to 1048576" },
+    { "'learning': false, 'unknown-unicast': 'drop'",
+      "learning=off,unknown-unicast=drop",
+      "unknown-unicast=drop: with learning=off" },
+    { "'unknown-unicast': 'maybe'", "unknown-unicast=maybe", "maybe" },
+    { "'sndbuf': 4095", "sndbuf=4095",
+      "sndbuf=4095: must be 4096 to 1073741824" },
+    { "'rcvbuf': 2147483648", "rcvbuf=2G",
+      "rcvbuf=2147483648: must be 4096 to 1073741824" },
+    { "'sndbuf': 18446744073709551615", "sndbuf=18446744073709551615",
+      "sndbuf=9223372036854775807: must be" },
+    { "'nosuch': 1", "nosuch=1", "nosuch" },
+};
+
+/* Each mistake is one QMP error, and the VM goes on as if nothing was. */
+static void test_errors_qmp(void)
+{
+    QTestState *qts = qtest_init("-M none -nodefaults");
+    int i;
+
+    for (i = 0; i < ARRAY_SIZE(bad_options); i++) {
+        g_autofree char *command = g_strdup_printf(
+            "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
+            "'id': 'q0', %s } }", bad_options[i].json);
+        g_autoptr(GString) json = g_string_new(command);
+        QDict *response;
+        const char *desc;
+
+        g_strdelimit(json->str, "'", '"');
+        qtest_qmp_send_raw(qts, "%s", json->str);
+        response = qtest_qmp_receive(qts);
+        if (!qdict_haskey(response, "error")) {
+            g_error("%s was accepted", bad_options[i].json);
+        }
+        desc = qdict_get_str(qdict_get_qdict(response, "error"), "desc");
+        if (!strstr(desc, bad_options[i].error)) {
+            g_error("%s: %s, not %s", bad_options[i].json, desc,
+                    bad_options[i].error);
+        }
+        qobject_unref(response);
+        g_assert_cmpint(count_ports(qts), ==, 0);
+    }
+
+    QMP(qts, "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
+        "'id': 'q0', 'localaddr': '127.0.0.1' } }");
+    g_assert_cmpint(count_ports(qts), ==, 1);
+    qtest_quit(qts);
+}
+
+/* Run QEMU to its end; returns its output, both streams together. */
+static char *run_qemu(const char *args, int *status)
+{
+    g_autofree char *command = g_strdup_printf("timeout 60 %s %s 2>&1",
+                                               getenv("QTEST_QEMU_BINARY"),
+                                               args);
+    const char *argv[] = { "/bin/sh", "-c", command, NULL };
+    g_autoptr(GError) err = NULL;
+    char *output;
+
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, &output,
+                      NULL, status, &err)) {
+        g_error("%s", err->message);
+    }
+    return output;
+}
+
+/* On the command line, one message, and QEMU does not start. */
+static void test_errors_cli(void)
+{
+    int i;
+
+    for (i = 0; i < ARRAY_SIZE(bad_options); i++) {
+        g_autofree char *args = g_strdup_printf(
+            "-M none -display none -nodefaults -netdev qdes,id=q0,%s",
+            bad_options[i].keys);
+        g_autofree char *output = NULL;
+        int status;
+
+        output = run_qemu(args, &status);
+        g_assert(WIFEXITED(status));
+        g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+        if (!strstr(output, bad_options[i].error) ||
+            strchr(output, '\n') != output + strlen(output) - 1) {
+            g_error("%s: %s", bad_options[i].keys, output);
+        }
+    }
+}
+
+static void test_help(void)
+{
+    g_autofree char *backends = NULL;
+    g_autofree char *manual = NULL;
+    int status;
+
+    backends = run_qemu("-M none -netdev help", &status);
+    g_assert_cmpint(status, ==, 0);
+    g_assert(strstr(backends, "\nqdes\n"));
+
+    manual = run_qemu("-help", &status);
+    g_assert_cmpint(status, ==, 0);
+    g_assert(strstr(manual, "\n-netdev qdes,id=str[,mcast="));
+    g_assert(strstr(manual, "[,unknown-unicast=flood|drop]"));
+}
+
+/* --- Frames ------------------------------------------------------------- */
+
+/* A guest's hello, frames in both directions, nothing changed on the way. */
+static void test_frames_hub(void)
+{
+    static const size_t sizes[] = { 60, 61, 1514, 9014, FRAME_MAX };
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Hub hub = hub_start(fabric, 7, ",name=guest", "");
+    struct sockaddr_in port = port_endpoint(hub.qts, "q0");
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    uint64_t instance;
+    int i;
+
+    station_wait(a, a->group_fd, HELLO, dg);
+    g_assert_cmpstr(dg->name, ==, "guest");
+    g_assert_cmpmem(&dg->from, 8, &port, 8);
+    instance = dg->instance;
+
+    /* A port that comes later is told at once. */
+    station_control(a, NULL, HELLO);
+    station_wait(a, a->fd, HELLO, dg);
+    g_assert_cmpstr(dg->name, ==, "guest");
+    g_assert_cmpuint(dg->instance, ==, instance);
+
+    for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+        g_autofree Frame *out = make_frame(mac_all, mac_guest, i, sizes[i]);
+        g_autofree Frame *in = make_frame(mac_guest, mac_a, i, sizes[i]);
+
+        hub_send(hub.fd, out);
+        station_expect(a, a->group_fd, out);
+        station_frame(a, NULL, in);
+        hub_expect(hub.fd, in);
+        station_frame(a, &port, in);
+        hub_expect(hub.fd, in);
+    }
+    g_assert_cmpuint(port_count(hub.qts, "q0", "tx-flooded"), ==,
+                     ARRAY_SIZE(sizes));
+    g_assert_cmpuint(port_count(hub.qts, "q0", "rx-frames"), ==,
+                     2 * ARRAY_SIZE(sizes));
+
+    assert_books(hub.qts, "q0");
+    qtest_quit(hub.qts);
+    close(hub.fd);
+    station_wait(a, a->group_fd, BYE, dg);
+    g_assert_cmpuint(dg->instance, ==, instance);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* Frames that are too short or too long are counted and do no harm. */
+static void test_frame_limits(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Hub hub = hub_start(fabric, 7, "", "");
+    g_autofree Frame *frame = make_frame(mac_all, mac_guest, 1, FRAME_MAX);
+    g_autofree Frame *tiny = make_frame(mac_guest, mac_a, 2, 18);
+    uint8_t data[60];
+    size_t size;
+
+    /* What comes first after these two is the third. */
+    frame->size = FRAME_MAX + 1;
+    hub_send(hub.fd, frame);
+    frame->size = 13;
+    hub_send(hub.fd, frame);
+    frame->size = FRAME_MAX;
+    hub_send(hub.fd, frame);
+    station_expect(a, a->group_fd, frame);
+    g_assert_cmpuint(port_count(hub.qts, "q0", "tx-drop-long"), ==, 1);
+    g_assert_cmpuint(port_count(hub.qts, "q0", "tx-drop-short"), ==, 1);
+
+    /* Short ones come padded to those that want them so. */
+    station_frame(a, NULL, tiny);
+    size = hub_receive(hub.fd, data);
+    g_assert_cmpuint(size, ==, 60);
+    g_assert_cmpmem(data, tiny->size, tiny->data, tiny->size);
+    g_assert(buffer_is_zero(data + tiny->size, size - tiny->size));
+
+    hub_stop(&hub);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+static void test_frames_virtio(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    QTestState *qts;
+    Nic *nic;
+    int i;
+
+    if (!has_pc_and("virtio-net-pci")) {
+        goto out;
+    }
+    qts = pc_start(fabric, 7, "virtio-net-pci", "");
+    nic = nic_new(qts);
+    nic_drive(nic);
+    nic_add_buffers(nic, 32);
+    for (i = 0; i < 16; i++) {
+        g_autofree Frame *out = make_frame(mac_all, mac_guest, i, 60 + 90 * i);
+        g_autofree Frame *in = make_frame(mac_guest, mac_a, i, 18 + 90 * i);
+
+        nic_send(nic, out);
+        station_expect(a, a->group_fd, out);
+        station_frame(a, NULL, in);
+        nic_expect(nic, in);
+    }
+
+    /* As after a migration: the guest's address is announced. */
+    QMP(qts, "{ 'execute': 'announce-self', 'arguments': { 'initial': 50, "
+        "'max': 50, 'rounds': 1, 'step': 0 } }");
+    station_wait(a, a->group_fd, DATA, dg);
+    g_assert_cmpuint(dg->size, >=, 42);
+    g_assert_cmpmem(dg->payload, 6, mac_all, 6);
+    g_assert_cmpmem(dg->payload + 6, 6, mac_guest, 6);
+    g_assert_cmphex(lduw_be_p(dg->payload + 12), ==, 0x8035); /* RARP */
+
+    assert_books(qts, "q0");
+    nic_free(nic);
+    qtest_quit(qts);
+out:
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* Once it is known where an address is, nobody else is bothered. */
+static void test_learning(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Station *b = station_new(fabric, 7, "b");
+    Hub hub = hub_start(fabric, 7, "", "");
+    g_autofree Frame *from_a = make_frame(mac_all, mac_a, 1, 60);
+    g_autofree Frame *from_b = make_frame(mac_all, mac_b, 2, 60);
+    g_autofree Frame *to_a = make_frame(mac_a, mac_guest, 3, 60);
+    g_autofree Frame *to_b = make_frame(mac_b, mac_guest, 4, 60);
+    g_autofree Frame *to_all = make_frame(mac_all, mac_guest, 5, 60);
+    g_autofree Frame *moved = make_frame(mac_all, mac_a, 6, 60);
+
+    /* Unknown: everybody gets it. */
+    hub_send(hub.fd, to_a);
+    station_expect(a, a->group_fd, to_a);
+    station_expect(b, b->group_fd, to_a);
+
+    station_frame(a, NULL, from_a);
+    hub_expect(hub.fd, from_a);
+    station_expect(b, b->group_fd, from_a);
+    station_frame(b, NULL, from_b);
+    hub_expect(hub.fd, from_b);
+    station_expect(a, a->group_fd, from_b);
+
+    hub_send(hub.fd, to_a);
+    hub_send(hub.fd, to_b);
+    hub_send(hub.fd, to_all);
+    station_expect(a, a->fd, to_a);
+    station_expect(b, b->fd, to_b);
+    station_expect(a, a->group_fd, to_all);
+    station_expect(b, b->group_fd, to_all);
+
+    /* A guest that moved is found at once. */
+    station_frame(b, NULL, moved);
+    hub_expect(hub.fd, moved);
+    station_expect(a, a->group_fd, moved);
+    hub_send(hub.fd, to_a);
+    hub_send(hub.fd, to_all);
+    station_expect(b, b->fd, to_a);
+    station_expect(a, a->group_fd, to_all);
+    g_assert(!readable(a->fd, 0));
+    g_assert_cmpuint(port_count(hub.qts, "q0", "fdb-moved"), ==, 1);
+    g_assert_cmpuint(port_count(hub.qts, "q0", "tx-unicast"), ==, 3);
+
+    /* A peer that leaves is forgotten with its addresses. */
+    station_expect(b, b->group_fd, to_all);
+    station_control(b, NULL, HELLO);
+    WAIT_FOR(port_count(hub.qts, "q0", "rx-hello") == 1);
+    station_control(b, NULL, BYE);
+    WAIT_FOR(port_count(hub.qts, "q0", "peers-bye") == 1);
+    hub_send(hub.fd, to_a);
+    station_expect(a, a->group_fd, to_a);
+
+    hub_stop(&hub);
+    station_free(a);
+    station_free(b);
+    fabric_free(fabric);
+}
+
+static void test_no_learning(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Hub hub = hub_start(fabric, 7, ",learning=off", "");
+    g_autofree Frame *from_a = make_frame(mac_all, mac_a, 1, 60);
+    g_autofree Frame *to_a = make_frame(mac_a, mac_guest, 2, 60);
+
+    station_frame(a, NULL, from_a);
+    hub_expect(hub.fd, from_a);
+    hub_send(hub.fd, to_a);
+    station_expect(a, a->group_fd, to_a);
+    hub_stop(&hub);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+static void test_unknown_unicast(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Hub hub = hub_start(fabric, 7, ",unknown-unicast=drop", "");
+    g_autofree Frame *from_a = make_frame(mac_all, mac_a, 1, 60);
+    g_autofree Frame *to_a = make_frame(mac_a, mac_guest, 2, 60);
+    g_autofree Frame *to_all = make_frame(mac_all, mac_guest, 3, 60);
+
+    hub_send(hub.fd, to_a);
+    hub_send(hub.fd, to_all);
+    station_expect(a, a->group_fd, to_all);
+    g_assert_cmpuint(port_count(hub.qts, "q0", "tx-drop-unknown"), ==, 1);
+    station_frame(a, NULL, from_a);
+    hub_expect(hub.fd, from_a);
+    hub_send(hub.fd, to_a);
+    station_expect(a, a->fd, to_a);
+    hub_stop(&hub);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* Networks of one group do not hear each other. */
+static void test_netid(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *same = station_new(fabric, 7, "same");
+    Station *other = station_new(fabric, 8, "other");
+    Hub hub = hub_start(fabric, 7, "", "");
+    struct sockaddr_in port = port_endpoint(hub.qts, "q0");
+    g_autofree Frame *foreign = make_frame(mac_all, mac_b, 1, 60);
+    g_autofree Frame *in = make_frame(mac_all, mac_a, 2, 60);
+    g_autofree Frame *out = make_frame(mac_all, mac_guest, 3, 60);
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+
+    station_control(other, NULL, HELLO);
+    station_frame(other, NULL, foreign);
+    station_frame(other, &port, foreign);
+    station_frame(same, NULL, in);
+    hub_expect(hub.fd, in);
+    /* The kernel may have dropped the two to the group before. */
+    WAIT_FOR(port_count(hub.qts, "q0", "rx-drop-netid") >= 1);
+    g_assert_cmpint(port_peers(hub.qts, "q0"), ==, 1);
+
+    /* What the port sends, it sends with its own network's ID alone. */
+    hub_send(hub.fd, out);
+    station_expect(same, same->group_fd, out);
+    g_assert(!station_read(other, other->group_fd, dg, 0));
+    g_assert(!station_read(other, other->fd, dg, 0));
+
+    hub_stop(&hub);
+    station_free(same);
+    station_free(other);
+    fabric_free(fabric);
+}
+
+/* What is no QDES, or broken, is dropped, and its counter says why. */
+static void test_malformed(void)
+{
+    static const struct {
+        const char *counter;
+        const char *data;
+        size_t size;
+    } bad[] = {
+#define BAD(counter, data) { counter, data, sizeof(data) - 1 }
+#define NETID "\0\0\0\7"
+#define FRAME "\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x0a\x88\xb5"
+#define INSTANCE "\0\1\0\x08\1\2\3\4\5\6\7\x08"
+        BAD("rx-drop-short", ""),
+        BAD("rx-drop-short", "\x51\x44\x10\0\0\0\0"),
+        BAD("rx-drop-magic", "\x51\x45\x10\0" NETID FRAME),
+        BAD("rx-drop-version", "\x51\x44\x20\0" NETID FRAME),
+        BAD("rx-drop-version", "\x51\x44\0\0" NETID FRAME),
+        BAD("rx-drop-type", "\x51\x44\x13\0" NETID),
+        BAD("rx-drop-type", "\x51\x44\x1f\0" NETID),
+        BAD("rx-drop-flags", "\x51\x44\x10\1" NETID FRAME),
+        BAD("rx-drop-flags", "\x51\x44\x10\x04" NETID FRAME),
+        BAD("rx-drop-flags", "\x51\x44\x11\1" NETID INSTANCE),
+        BAD("rx-drop-sealed", "\x51\x44\x10\2" NETID FRAME FRAME FRAME),
+        BAD("rx-drop-netid", "\x51\x44\x10\0\0\0\0\x08" FRAME),
+        BAD("rx-drop-frame-short", "\x51\x44\x10\0" NETID),
+        BAD("rx-drop-frame-short", "\x51\x44\x10\0" NETID "0123456789abc"),
+        BAD("rx-drop-source", "\x51\x44\x10\0" NETID
+            "\xff\xff\xff\xff\xff\xff\x03\0\0\0\0\x0a\x88\xb5"),
+        BAD("rx-drop-source", "\x51\x44\x10\0" NETID
+            "\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\x88\xb5"),
+        BAD("rx-drop-tlv", "\x51\x44\x11\0" NETID),
+        BAD("rx-drop-tlv", "\x51\x44\x12\0" NETID "\0\1\0"),
+        BAD("rx-drop-tlv", "\x51\x44\x11\0" NETID
+            "\0\1\0\x09\1\2\3\4\5\6\7\x08"),
+        BAD("rx-drop-tlv", "\x51\x44\x11\0" NETID INSTANCE INSTANCE),
+        BAD("rx-drop-tlv", "\x51\x44\x11\0" NETID INSTANCE "\0\4\0\0"),
+#undef BAD
+#undef NETID
+#undef FRAME
+#undef INSTANCE
+    };
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Hub hub = hub_start(fabric, 7, "", "");
+    struct sockaddr_in port = port_endpoint(hub.qts, "q0");
+    g_autofree Frame *good = make_frame(mac_guest, mac_a, 1, 60);
+    int i;
+
+    for (i = 0; i < ARRAY_SIZE(bad); i++) {
+        uint64_t before = port_count(hub.qts, "q0", bad[i].counter);
+
+        station_send(a, &port, bad[i].data, bad[i].size);
+        WAIT_FOR(port_count(hub.qts, "q0", bad[i].counter) == before + 1);
+    }
+    g_assert_cmpint(port_peers(hub.qts, "q0"), ==, 0);
+    g_assert_cmpuint(port_count(hub.qts, "q0", "rx-frames"), ==, 0);
+    station_frame(a, &port, good);
+    hub_expect(hub.fd, good);
+
+    hub_stop(&hub);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* Ports of one QEMU are as far from each other as any. */
+static void test_several(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *third = station_new(fabric, 8, "third");
+    static const uint32_t netids[] = { 7, 7, 8 };
+    int fd[3], their_fd[3];
+    g_autoptr(GString) args = g_string_new("-M none -nodefaults ");
+    g_autofree Frame *all = make_frame(mac_all, mac_a, 1, 60);
+    g_autofree Frame *back = make_frame(mac_a, mac_b, 2, 60);
+    g_autofree Frame *forth = make_frame(mac_b, mac_a, 3, 60);
+    g_autofree Frame *alone = make_frame(mac_all, mac_guest, 4, 60);
+    QTestState *qts;
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        g_autofree char *port = hub_args(i, fabric, netids[i], "", &fd[i],
+                                         &their_fd[i]);
+
+        g_string_append(args, port);
+    }
+    qts = qtest_init(args->str);
+    for (i = 0; i < 3; i++) {
+        close(their_fd[i]);
+    }
+
+    hub_send(fd[0], all);
+    hub_expect(fd[1], all);
+    hub_send(fd[1], back);
+    hub_expect(fd[0], back);
+    hub_send(fd[0], forth);
+    hub_expect(fd[1], forth);
+    g_assert_cmpuint(port_count(qts, "q0", "tx-unicast"), ==, 1);
+    g_assert_cmpuint(port_count(qts, "q1", "tx-unicast"), ==, 1);
+    /* None gets its own back, and the third is on its own. */
+    g_assert(!readable(fd[0], 0));
+    g_assert(!readable(fd[1], 0));
+    station_frame(third, NULL, alone);
+    hub_expect(fd[2], alone);
+    g_assert_cmpuint(port_count(qts, "q2", "rx-frames"), ==, 1);
+
+    for (i = 0; i < 3; i++) {
+        g_autofree char *id = g_strdup_printf("q%d", i);
+
+        assert_books(qts, id);
+        close(fd[i]);
+    }
+    qtest_quit(qts);
+    station_free(third);
+    fabric_free(fabric);
+}
+
+static bool has_ipv6_loopback(void)
+{
+    struct sockaddr_in6 addr = {
+        .sin6_family = AF_INET6,
+        .sin6_addr = IN6ADDR_LOOPBACK_INIT,
+    };
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && !bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return has;
+}
+
+/* An IPv6 group needs an interface, and the loopback is none for it. */
+static void test_no_interface(void)
+{
+    g_autofree char *args = NULL;
+    g_autofree char *network = NULL;
+    g_autofree Frame *frame = make_frame(mac_all, mac_guest, 1, 60);
+    QTestState *qts;
+    QDict *port;
+    int sv[2];
+
+    if (!has_ipv6_loopback()) {
+        g_test_skip("this machine has no IPv6");
+        return;
+    }
+    g_assert(!socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
+    qemu_set_cloexec(sv[0]);
+    qts = qtest_initf("-M none -nodefaults -netdev qdes,id=q0,localaddr=::1,"
+                      "iface=lo,mcast=[ff15::5144]:20805 "
+                      "-netdev hubport,id=h0,hubid=0,netdev=q0 "
+                      "-netdev socket,id=s0,fd=%d "
+                      "-netdev hubport,id=h1,hubid=0,netdev=s0 ", sv[1]);
+    close(sv[1]);
+    port = port_status(qts, "q0");
+    assert_option(port, "group", "[ff15::5144]:20805");
+    assert_option(port, "iface", "");
+    qobject_unref(port);
+    network = qtest_hmp(qts, "info network");
+    g_assert(strstr(network, "no interface"));
+
+    hub_send(sv[0], frame);
+    WAIT_FOR(port_count(qts, "q0", "tx-drop-no-group") == 1);
+    assert_books(qts, "q0");
+    qtest_quit(qts);
+    close(sv[0]);
+}
+
+static void test_filter_dump(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree char *dir = g_dir_make_tmp("qdes-test-XXXXXX", NULL);
+    g_autofree char *file = g_build_filename(dir, "dump.pcap", NULL);
+    g_autofree char *filter = g_strdup_printf(
+        "-object filter-dump,id=f0,netdev=q0,file=%s", file);
+    Hub hub = hub_start(fabric, 7, "", filter);
+    g_autofree Frame *out = make_frame(mac_all, mac_guest, 1, 100);
+    g_autofree Frame *in = make_frame(mac_guest, mac_a, 2, 200);
+    g_autofree char *dump = NULL;
+    gsize size;
+
+    hub_send(hub.fd, out);
+    station_expect(a, a->group_fd, out);
+    station_frame(a, NULL, in);
+    hub_expect(hub.fd, in);
+    hub_stop(&hub);
+
+    g_assert(g_file_get_contents(file, &dump, &size, NULL));
+    g_assert(memmem(dump, size, out->data, out->size));
+    g_assert(memmem(dump, size, in->data, in->size));
+    unlink(file);
+    rmdir(dir);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* --- Frames that have to wait ------------------------------------------- */
+
+#define BURST 100               /* frames: less than a socket's buffer */
+
+static void send_burst(Station *st, uint32_t first)
+{
+    uint32_t i;
+
+    for (i = 0; i < BURST; i++) {
+        g_autofree Frame *frame = make_frame(mac_guest, mac_a, first + i, 100);
+
+        station_frame(st, NULL, frame);
+    }
+}
+
+/* Milliseconds of processor time that the process in @pidfile has used. */
+static int64_t cpu_ms(const char *pidfile)
+{
+    g_autofree char *pid = NULL;
+    g_autofree char *path = NULL;
+    g_autofree char *stat = NULL;
+    unsigned long utime, stime;
+
+    g_assert(g_file_get_contents(pidfile, &pid, NULL, NULL));
+    path = g_strdup_printf("/proc/%d/stat", atoi(pid));
+    if (!g_file_get_contents(path, &stat, NULL, NULL)) {
+        return 0;               /* no Linux */
+    }
+    g_assert(sscanf(strrchr(stat, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u "
+                    "%*u %*u %*u %lu %lu", &utime, &stime) == 2);
+    return (utime + stime) * 1000 / sysconf(_SC_CLK_TCK);
+}
+
+/*
+ * A stopped VM takes nothing: what comes waits in the kernel, QEMU neither
+ * reads it nor spins, and afterwards all is there, in order.
+ */
+static void test_stopped(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree char *dir = g_dir_make_tmp("qdes-test-XXXXXX", NULL);
+    g_autofree char *pidfile = g_build_filename(dir, "pid", NULL);
+    g_autofree char *more = g_strdup_printf("-pidfile %s", pidfile);
+    Hub hub = hub_start(fabric, 7, "", more);
+    int64_t busy;
+    int round, i;
+
+    for (round = 0; round < 2; round++) {
+        QMP(hub.qts, "{ 'execute': 'stop' }");
+        send_burst(a, round * BURST);
+        WAIT_FOR(port_flag(hub.qts, "q0", "paused"));
+        g_assert_cmpuint(port_count(hub.qts, "q0", "rx-frames"), ==,
+                         round * BURST + 1);
+
+        busy = cpu_ms(pidfile);
+        g_usleep(500 * 1000);
+        g_assert_cmpint(cpu_ms(pidfile) - busy, <, 100);
+        g_assert(port_flag(hub.qts, "q0", "paused"));
+        g_assert(!readable(hub.fd, 0));
+
+        QMP(hub.qts, "{ 'execute': 'cont' }");
+        for (i = 0; i < BURST; i++) {
+            g_autofree Frame *frame = make_frame(mac_guest, mac_a,
+                                                 round * BURST + i, 100);
+
+            hub_expect(hub.fd, frame);
+        }
+        g_assert(!port_flag(hub.qts, "q0", "paused"));
+    }
+    hub_stop(&hub);
+    unlink(pidfile);
+    rmdir(dir);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* The same for a guest that gives its NIC too few buffers. */
+static void test_no_buffers(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    QTestState *qts;
+    Nic *nic;
+    int i;
+
+    if (!has_pc_and("virtio-net-pci")) {
+        goto out;
+    }
+    qts = pc_start(fabric, 7, "virtio-net-pci", "");
+    nic = nic_new(qts);
+    nic_drive(nic);
+    nic_add_buffers(nic, 4);
+    send_burst(a, 0);
+    WAIT_FOR(port_flag(qts, "q0", "paused"));
+    g_assert_cmpuint(port_count(qts, "q0", "rx-frames"), ==, 5);
+    for (i = 0; i < BURST; i++) {
+        g_autofree Frame *frame = make_frame(mac_guest, mac_a, i, 100);
+
+        nic_expect(nic, frame);
+        nic_add_buffers(nic, 1);
+    }
+    WAIT_FOR(!port_flag(qts, "q0", "paused"));
+    assert_books(qts, "q0");
+    nic_free(nic);
+    qtest_quit(qts);
+out:
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/*
+ * A NIC that its guest does not drive takes nothing: some models have the
+ * port wait until they are driven or pulled out, one drops what comes.
+ */
+static void test_undriven(const void *data)
+{
+    const char *model = data;
+    bool waits = !g_str_equal(model, "rtl8139");
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree Frame *frame = make_frame(mac_guest, mac_a, 1, 60);
+    QTestState *qts;
+
+    if (!has_pc_and(model)) {
+        goto out;
+    }
+    qts = pc_start(fabric, 7, model, "");
+    station_frame(a, NULL, frame);
+    station_frame(a, NULL, frame);
+    if (waits) {
+        WAIT_FOR(port_flag(qts, "q0", "paused"));
+        g_assert_cmpuint(port_count(qts, "q0", "rx-frames"), ==, 1);
+        g_assert_cmpuint(port_count(qts, "q0", "rx-drop-port"), ==, 0);
+    } else {
+        WAIT_FOR(port_count(qts, "q0", "rx-drop-port") == 2);
+    }
+
+    /* Without a NIC, there is nothing to wait for. */
+    qpci_unplug_acpi_device_test(qts, "n0", NIC_SLOT);
+    WAIT_FOR(!port_flag(qts, "q0", "paused"));
+    station_frame(a, NULL, frame);
+    WAIT_FOR(port_count(qts, "q0", "rx-drop-port") == (waits ? 2 : 3));
+
+    /* And the next one is as the first. */
+    qtest_qmp_device_add(qts, model, "n1", "{ 'netdev': 'q0', 'addr': %s }",
+                         stringify(NIC_SLOT));
+    station_frame(a, NULL, frame);
+    if (waits) {
+        WAIT_FOR(port_flag(qts, "q0", "paused"));
+    } else {
+        WAIT_FOR(port_count(qts, "q0", "rx-drop-port") == 4);
+    }
+    assert_books(qts, "q0");
+    qtest_quit(qts);
+out:
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* --- Changes at run time ------------------------------------------------ */
+
+static void set_link(QTestState *qts, const char *name, bool up)
+{
+    QMP(qts, "{ 'execute': 'set_link', 'arguments': { 'name': %s, "
+        "'up': %i } }", name, up);
+}
+
+static void test_link(void)
+{
+    static const char *const names[] = { "q0", "n0" };
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree Frame *in = make_frame(mac_guest, mac_a, 1, 60);
+    g_autofree Frame *out = make_frame(mac_all, mac_guest, 2, 60);
+    g_autofree Frame *lost = make_frame(mac_all, mac_guest, 3, 60);
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    uint64_t dropped = 0;
+    QTestState *qts;
+    Nic *nic;
+    int i;
+
+    if (!has_pc_and("virtio-net-pci")) {
+        goto out;
+    }
+    qts = pc_start(fabric, 7, "virtio-net-pci", "");
+    nic = nic_new(qts);
+    nic_drive(nic);
+    nic_add_buffers(nic, 16);
+    station_wait(a, a->group_fd, HELLO, dg);
+
+    for (i = 0; i < ARRAY_SIZE(names); i++) {
+        set_link(qts, names[i], false);
+        station_wait(a, a->group_fd, BYE, dg);
+        g_assert(!port_flag(qts, "q0", "link-up"));
+        station_frame(a, NULL, in);
+        dropped++;
+        WAIT_FOR(port_count(qts, "q0", "rx-drop-link") == dropped);
+        nic_send(nic, lost);
+
+        set_link(qts, names[i], true);
+        station_wait(a, a->group_fd, HELLO, dg);
+        g_assert(port_flag(qts, "q0", "link-up"));
+        station_frame(a, NULL, in);
+        nic_expect(nic, in);
+        nic_send(nic, out);
+        station_expect(a, a->group_fd, out);
+    }
+
+    /* The netdev takes the NIC along, whatever was before. */
+    set_link(qts, "n0", false);
+    station_wait(a, a->group_fd, BYE, dg);
+    set_link(qts, "q0", true);
+    station_wait(a, a->group_fd, HELLO, dg);
+    g_assert(port_flag(qts, "q0", "link-up"));
+    nic_send(nic, out);
+    station_expect(a, a->group_fd, out);
+
+    /* A NIC that is down, pulled, and replaced by one that is up. */
+    set_link(qts, "n0", false);
+    station_wait(a, a->group_fd, BYE, dg);
+    nic_undrive(nic);
+    qpci_unplug_acpi_device_test(qts, "n0", NIC_SLOT);
+    qtest_qmp_device_add(qts, "virtio-net-pci", "n1", "{ 'netdev': 'q0', "
+                         "'addr': %s }", stringify(NIC_SLOT));
+    nic_drive(nic);
+    nic_send(nic, out);
+    station_expect(a, a->group_fd, out);
+    g_assert(port_flag(qts, "q0", "link-up"));
+
+    assert_books(qts, "q0");
+    nic_free(nic);
+    qtest_quit(qts);
+out:
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* Netdevs and NICs come and go while frames flow in both directions. */
+static void test_hotplug(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree Frame *in = make_frame(mac_guest, mac_a, 1, 60);
+    g_autofree Frame *out = make_frame(mac_all, mac_guest, 2, 60);
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    QTestState *qts;
+    Nic *nic;
+    int round;
+
+    if (!has_pc_and("virtio-net-pci")) {
+        goto out;
+    }
+    qts = qtest_init(PC_ARGS);
+    nic = nic_new(qts);
+    for (round = 0; round < 4; round++) {
+        QMP(qts, "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
+            "'id': 'q0', 'localaddr': '127.0.0.1', 'mcast': %s, 'netid': 7, "
+            "'name': 'plugged' } }", fabric->mcast);
+        station_wait(a, a->group_fd, HELLO, dg);
+        g_assert_cmpstr(dg->name, ==, "plugged");
+        send_burst(a, 0);
+        qtest_qmp_device_add(qts, "virtio-net-pci", "n0", "{ 'netdev': 'q0', "
+                             "'addr': %s, 'mac': '52:54:00:12:34:56' }",
+                             stringify(NIC_SLOT));
+        nic_drive(nic);
+        /* With and without buffers for what comes. */
+        nic_add_buffers(nic, round % 2 ? 200 : 4);
+        send_burst(a, 0);
+        nic_send(nic, out);
+        station_expect(a, a->group_fd, out);
+
+        send_burst(a, 0);
+        QMP(qts, "{ 'execute': 'netdev_del', 'arguments': { 'id': 'q0' } }");
+        g_assert_cmpint(count_ports(qts), ==, 0);
+        send_burst(a, 0);
+        /* Some QEMUs only let the port know when the next frame comes. */
+        station_wait(a, a->group_fd, BYE, dg);
+
+        /* The NIC goes on without. */
+        set_link(qts, "n0", true);
+        nic_send(nic, out);
+        QMP(qts, "{ 'execute': 'stop' }");
+        QMP(qts, "{ 'execute': 'cont' }");
+        nic_send(nic, out);
+        station_frame(a, NULL, in);
+        nic_undrive(nic);
+        qpci_unplug_acpi_device_test(qts, "n0", NIC_SLOT);
+        g_assert(!station_read(a, a->group_fd, dg, 0));
+    }
+    nic_free(nic);
+    qtest_quit(qts);
+out:
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* --- What it tells ------------------------------------------------------ */
+
+static void test_status(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "station a");
+    Station *b = station_new(fabric, 7, "b");
+    g_autofree char *addr_a = station_endpoint(a);
+    g_autofree char *addr_b = station_endpoint(b);
+    Hub hub = hub_start(fabric, 7, ",name=guest", "");
+    g_autofree Frame *from_a = make_frame(mac_all, mac_a, 1, 60);
+    g_autofree Frame *from_b = make_frame(mac_all, mac_b, 2, 60);
+    g_autofree Frame *out = make_frame(mac_all, mac_guest, 3, 60);
+    g_autofree char *info = NULL;
+    g_autofree char *network = NULL;
+    QDict *port, *entry;
+
+    hub_send(hub.fd, out);
+    station_expect(a, a->group_fd, out);
+    station_control(a, NULL, HELLO);
+    station_frame(a, NULL, from_a);
+    hub_expect(hub.fd, from_a);
+    station_frame(b, NULL, from_b);
+    hub_expect(hub.fd, from_b);
+
+    port = port_status(hub.qts, "q0");
+    assert_option(port, "id", "q0");
+    assert_option(port, "name", "guest");
+    assert_option(port, "encap", "qdes");
+    assert_option(port, "group", fabric->mcast);
+    assert_option(port, "iface", "lo");
+    g_assert_cmpint(qdict_get_int(port, "netid"), ==, 7);
+    g_assert(!qdict_get_bool(port, "loopback"));
+    g_assert(qdict_get_bool(port, "link-up"));
+    g_assert(!qdict_get_bool(port, "paused"));
+
+    g_assert_cmpuint(qlist_size(qdict_get_qlist(port, "peers")), ==, 2);
+    entry = find_entry(port, "peers", "address", addr_a);
+    g_assert(entry);
+    assert_option(entry, "name", "station a");
+    assert_option(entry, "state", "alive");
+    g_assert_cmpint(qdict_get_int(entry, "macs"), ==, 1);
+    g_assert_cmpint(qdict_get_int(entry, "last-heard-ms"), <, WAIT_MS);
+    entry = find_entry(port, "peers", "address", addr_b);
+    g_assert(entry);
+    assert_option(entry, "name", "");
+    assert_option(entry, "state", "heard");
+
+    g_assert_cmpuint(qlist_size(qdict_get_qlist(port, "fdb")), ==, 3);
+    entry = find_entry(port, "fdb", "mac", "02:00:00:00:00:0a");
+    g_assert(entry);
+    g_assert(!qdict_get_bool(entry, "local"));
+    assert_option(entry, "peer", addr_a);
+    g_assert_cmpint(qdict_get_int(entry, "age-ms"), <, WAIT_MS);
+    g_assert_cmpint(qdict_get_int(entry, "moves"), ==, 0);
+    entry = find_entry(port, "fdb", "mac", "52:54:00:12:34:56");
+    g_assert(entry);
+    g_assert(qdict_get_bool(entry, "local"));
+    g_assert(!qdict_haskey(entry, "peer"));
+    qobject_unref(port);
+
+    info = qtest_hmp(hub.qts, "info qdes");
+    g_assert(g_str_has_prefix(info, "q0:"));
+    g_assert(strstr(info, "netid 7"));
+    g_assert(strstr(info, fabric->mcast));
+    g_assert(strstr(info, "station a"));
+    g_assert(strstr(info, addr_a));
+    g_assert(strstr(info, addr_b));
+    g_assert(strstr(info, "02:00:00:00:00:0b"));
+    g_assert(strstr(info, "rx-frames"));
+
+    network = qtest_hmp(hub.qts, "info network");
+    g_assert(strstr(network, "type=qdes"));
+    g_assert(strstr(network, fabric->mcast));
+    g_assert(strstr(network, "netid=7"));
+    g_assert(!strstr(network, "link down"));
+    set_link(hub.qts, "q0", false);
+    WAIT_FOR(!port_flag(hub.qts, "q0", "link-up"));
+    g_free(network);
+    network = qtest_hmp(hub.qts, "info network");
+    g_assert(strstr(network, "link down"));
+
+    hub_stop(&hub);
+    station_free(a);
+    station_free(b);
+    fabric_free(fabric);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    qtest_add_func("/qdes/options/defaults", test_defaults);
+    qtest_add_func("/qdes/options/forms", test_forms);
+    qtest_add_func("/qdes/options/short-forms", test_short_forms);
+    qtest_add_func("/qdes/options/errors-qmp", test_errors_qmp);
+    qtest_add_func("/qdes/options/errors-cli", test_errors_cli);
+    qtest_add_func("/qdes/options/help", test_help);
+    qtest_add_func("/qdes/frames/hub", test_frames_hub);
+    qtest_add_func("/qdes/frames/limits", test_frame_limits);
+    qtest_add_func("/qdes/frames/virtio", test_frames_virtio);
+    qtest_add_func("/qdes/frames/learning", test_learning);
+    qtest_add_func("/qdes/frames/no-learning", test_no_learning);
+    qtest_add_func("/qdes/frames/unknown-unicast", test_unknown_unicast);
+    qtest_add_func("/qdes/frames/netid", test_netid);
+    qtest_add_func("/qdes/frames/malformed", test_malformed);
+    qtest_add_func("/qdes/frames/several", test_several);
+    qtest_add_func("/qdes/frames/no-interface", test_no_interface);
+    qtest_add_func("/qdes/frames/filter-dump", test_filter_dump);
+    qtest_add_func("/qdes/wait/stopped", test_stopped);
+    qtest_add_func("/qdes/wait/no-buffers", test_no_buffers);
+    qtest_add_data_func("/qdes/wait/virtio-net-pci", "virtio-net-pci",
+                        test_undriven);
+    qtest_add_data_func("/qdes/wait/e1000", "e1000", test_undriven);
+    qtest_add_data_func("/qdes/wait/rtl8139", "rtl8139", test_undriven);
+    qtest_add_func("/qdes/run-time/link", test_link);
+    qtest_add_func("/qdes/run-time/hotplug", test_hotplug);
+    qtest_add_func("/qdes/status", test_status);
+
+    return g_test_run();
+}
