@@ -244,7 +244,8 @@ static void net_qdes_log(void *opaque, QdesLogLevel level, const char *text)
 
     if (level == QDES_LOG_WARNING) {
         warn_report("netdev %s: %s", s->nc.name, text);
-    } else {
+    } else if (s->fabric) {
+        /* That a port opens as it should is for "info network" to tell. */
         info_report("netdev %s: %s", s->nc.name, text);
     }
 }
