@@ -61,15 +61,12 @@ static void find_by_route(QdesNetif *netif, const struct ifaddrs *all,
     close(fd);
 }
 
-/* Linux does IPv4 multicast on loopback without saying so (IFF_MULTICAST),
- * but IPv6 multicast has no route there. */
-static void find_loopback(QdesNetif *netif, const struct ifaddrs *all, bool v4)
+static void find_loopback(QdesNetif *netif, const struct ifaddrs *all)
 {
-    unsigned needed = IFF_LOOPBACK | IFF_UP | (v4 ? 0 : IFF_MULTICAST);
     const struct ifaddrs *ifa;
 
     for (ifa = all; ifa; ifa = ifa->ifa_next) {
-        if ((ifa->ifa_flags & needed) == needed) {
+        if ((ifa->ifa_flags & IFF_LOOPBACK) && (ifa->ifa_flags & IFF_UP)) {
             set_name(netif, ifa->ifa_name);
             return;
         }
@@ -77,10 +74,11 @@ static void find_loopback(QdesNetif *netif, const struct ifaddrs *all, bool v4)
 }
 
 /*
- * An IPv6 group needs a route through the very interface.  Loopback has none,
- * nor has an interface that is down.
+ * Is there a route for the group through the very interface?  IPv4 needs none
+ * when the interface is given; IPv6 does, and on loopback it exists only where
+ * root has made one: without it every frame would be lost.
  */
-static bool carries_group(const QdesNetif *netif, const QdesAddr *group)
+static bool has_route(const QdesNetif *netif, const QdesAddr *group)
 {
     struct sockaddr_storage ss;
     socklen_t len = qdes_addr_to_sockaddr(group, &ss);
@@ -99,6 +97,18 @@ static bool carries_group(const QdesNetif *netif, const QdesAddr *group)
         close(fd);
     }
     return ok;
+}
+
+static bool is_loopback(const QdesNetif *netif, const struct ifaddrs *all)
+{
+    const struct ifaddrs *ifa;
+
+    for (ifa = all; ifa; ifa = ifa->ifa_next) {
+        if (strcmp(ifa->ifa_name, netif->name) == 0) {
+            return ifa->ifa_flags & IFF_LOOPBACK;
+        }
+    }
+    return false;
 }
 
 /* An address of the interface: one that peers elsewhere can use if any. */
@@ -142,9 +152,12 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, GArray *own)
     } else {
         find_by_route(netif, all, &config->group);
         if (!netif->index) {
-            find_loopback(netif, all, qdes_addr_is_v4(&config->group));
+            find_loopback(netif, all);
             netif->fallback = netif->index != 0;
         }
+    }
+    if (is_loopback(netif, all) && !has_route(netif, &config->group)) {
+        memset(netif, 0, sizeof(*netif));
     }
     set_addr(netif, all, config);
     if (own) {

@@ -6,7 +6,7 @@
  * the one that owns the address of localaddr=; the one to which the route for
  * the group points; and where there is no such route, loopback, so that the
  * ports of one host still meet.  (Not so for IPv6: Linux carries no IPv6
- * multicast on loopback.)
+ * multicast on loopback unless root adds a local route for the group.)
  *
  * Asks the system anew at each call and keeps nothing; portable.
  */
