@@ -310,8 +310,9 @@ def fetch_source(package, wanted, choose_dest):
                        'and give it with --qemu-src=DIR')
 
 
-def fetch_binary(package, dest, suites=None):
-    """Unpack one binary package into dest, without installing it."""
+def fetch_binary(package, dest, suites=None, unpack=True):
+    """Put one binary package at dest: unpacked into a folder, or as the
+    .deb file.  It is not installed."""
     release = codename()
     suites = suites or own_suites(release)
     view = View('bin-' + suites[0], 'deb', suites)
@@ -329,12 +330,17 @@ def fetch_binary(package, dest, suites=None):
             raise ArchiveError(f'{package} {version} cannot be fetched: is '
                                'the mirror of /etc/apt reachable?')
         dest = Path(dest)
-        part = dest.with_name(dest.name + '.part')
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        subprocess.run(['dpkg-deb', '-x', str(deb), str(part)], check=True)
-        shutil.rmtree(dest, ignore_errors=True)
-        part.rename(dest)
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        if unpack:
+            part = dest.with_name(dest.name + '.part')
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            subprocess.run(['dpkg-deb', '-x', str(deb), str(part)],
+                           check=True)
+            shutil.rmtree(dest, ignore_errors=True)
+            part.rename(dest)
+        else:
+            shutil.move(deb, dest)
         shutil.rmtree(tmp)
     return version
 
