@@ -194,9 +194,9 @@ def test_link_down_and_up(net, tap):
 
 def test_renamed_device(host):
     process = taptool.start(host, '--tap', 'tap0')
-    host.ip('link set tap0 down', 'link set tap0 name uplink0')
+    host.ip('link set tap0 down')
     process.wait_log('tap0 is down')
-    host.ip('link set uplink0 up')
+    host.ip('link set tap0 name uplink0', 'link set uplink0 up')
     process.wait_log('uplink0 is up')
     assert process.stop() == 0
 
