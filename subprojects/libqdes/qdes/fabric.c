@@ -755,7 +755,7 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->fdb = qdes_fdb_new(config->max_macs, QDES_MAX_PEERS + 1,
                           config->ageing_ms, host->random(opaque));
     f->peers = qdes_peers_new(QDES_MAX_PEERS, host->random(opaque));
-    f->instance = MAX(host->random(opaque), 1);
+    f->instance = host->random(opaque) | 1; /* 0 is no instance */
     f->link_up = true;
     f->timer = INT64_MAX;
     f->refresh_at = INT64_MAX;
