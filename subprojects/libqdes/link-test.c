@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Links the whole library against GLib alone; running it proves nothing more. */
+/* Links the whole library against GLib alone; to run it proves no more. */
 
 #include "qdes/fabric.h"
 

@@ -66,7 +66,7 @@ END_TEST
 #define LONG_NAME \
     "0123456789012345678901234567890123456789012345678901234567890123"
 
-/* Each breaks one option; the message names it, its value, and what is right. */
+/* Each breaks one option; the message names it, its value, what is right. */
 static const struct {
     QdesOptions options;
     const char *begins, *says;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Big-endian numbers in byte buffers, at any alignment
+ * Big-endian numbers in byte buffers
+ *
+ * At any alignment; the caller has checked that the bytes are there.
  */
 
 #ifndef QDES_BYTES_H
