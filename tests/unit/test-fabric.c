@@ -12,6 +12,7 @@
 #include "unit.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -347,6 +348,44 @@ START_TEST(test_hello_and_bye)
     ck_assert(send_to(ports[0], 2, 1));
     ck_assert_uint_eq(C(ports[0], tx_flooded), 1);
     port_close(ports[0]);
+}
+END_TEST
+
+/* Newcomers without number do not make a port send without bound. */
+START_TEST(test_answers_are_bounded)
+{
+    Port *p = port_open("a");
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    QdesWireHello hello = { .instance = 1 };
+    struct sockaddr_storage ss;
+    struct ip_mreqn lo = { .imr_ifindex = 1 };
+    QdesAddr to;
+    socklen_t len;
+    size_t size;
+    int fd, i;
+
+    ck_assert(qdes_addr_parse(&to, group, 0, NULL));
+    len = qdes_addr_to_sockaddr(&to, &ss);
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    ck_assert_int_eq(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &lo,
+                                sizeof(lo)), 0);
+    for (i = 1; i <= 500; i++) {
+        hello.instance = i;
+        size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+        ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss,
+                                len), size);
+        WAIT(&p, 1, C(p, rx_hello) == (uint64_t)i);
+    }
+    ck_assert_uint_eq(C(p, tx_hello), 1 + 64);
+    now += 1000;
+    hello.instance = 501;
+    size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+    ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss, len),
+                     size);
+    WAIT(&p, 1, C(p, rx_hello) == 501);
+    ck_assert_uint_eq(C(p, tx_hello), 1 + 65);
+    close(fd);
+    port_close(p);
 }
 END_TEST
 
@@ -711,6 +750,7 @@ int main(void)
     tcase_add_loop_test(tc, test_own_traffic, 0, 2);
     tcase_add_loop_test(tc, test_networks_are_apart, 0, 2);
     tcase_add_test(tc, test_hello_and_bye);
+    tcase_add_test(tc, test_answers_are_bounded);
     tcase_add_test(tc, test_silent_peer);
     tcase_add_test(tc, test_backpressure);
     tcase_add_test(tc, test_move_and_duplicate);

@@ -17,6 +17,7 @@
 #define TICK_MS 1000            /* how late ageing and expiry may be noticed */
 #define SETTLE_MS 200           /* interfaces change in bursts: look once */
 #define DUPLICATE_MS 10000      /* claimed elsewhere, used here again */
+#define MAX_ANSWERS 64          /* HELLOs to newcomers, in a second */
 #define N_LOST 16               /* own MAC addresses claimed of late */
 #define RX_SIZE 65536           /* bytes, no datagram is larger */
 
@@ -50,6 +51,9 @@ struct QdesFabric {
     bool paused;                /* the port is full */
     bool blocked;               /* the unicast socket is full */
     int64_t paused_at;
+
+    int64_t answers_from;       /* the second that answers are counted in */
+    unsigned answers;
 
     int64_t next_hello;
     int64_t refresh_at;
@@ -202,6 +206,22 @@ static void say_hello(QdesFabric *f, int64_t now)
     arm(f, f->next_hello);
 }
 
+/*
+ * Tell a newcomer who is here.  Where very many come at once, or somebody
+ * invents them, the next HELLO to all has to do.
+ */
+static void answer(QdesFabric *f, const QdesAddr *to, int64_t now)
+{
+    if (now - f->answers_from >= 1000) {
+        f->answers_from = now;
+        f->answers = 0;
+    }
+    if (f->answers < MAX_ANSWERS) {
+        f->answers++;
+        send_control(f, QDES_WIRE_HELLO, to);
+    }
+}
+
 static void take_hello(QdesFabric *f, const QdesWireHello *hello,
                        const QdesAddr *from, bool by_group, int64_t now)
 {
@@ -211,10 +231,9 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     if (news == QDES_PEER_RESTARTED) {
         qdes_fdb_flush_owner(f->fdb, slot);
     }
-    /* Tell a newcomer who is here.  Only what came by the group is answered,
-     * so that an answer is never answered. */
+    /* Only what came by the group is answered, so that an answer never is. */
     if (news != QDES_PEER_SAME && by_group && f->link_up) {
-        send_control(f, QDES_WIRE_HELLO, from);
+        answer(f, from, now);
     }
 }
 

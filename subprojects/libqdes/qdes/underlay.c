@@ -231,24 +231,33 @@ static bool change_membership(QdesUnderlay *u, int option, unsigned index)
     return setsockopt(u->fd[GROUP], level(u), option, &req, sizeof(req)) == 0;
 }
 
+static bool send_by(QdesUnderlay *u, int index)
+{
+    struct ip_mreqn mreqn = { .imr_ifindex = index };
+
+    if (u->v4) {
+        return setsockopt(u->fd[UNICAST], IPPROTO_IP, IP_MULTICAST_IF, &mreqn,
+                          sizeof(mreqn)) == 0;
+    }
+    return set_int(u->fd[UNICAST], IPPROTO_IPV6, IPV6_MULTICAST_IF, index);
+}
+
 static bool join(QdesUnderlay *u, unsigned index)
 {
     QdesAddr group = u->config.group;
-    struct ip_mreqn mreqn = { .imr_ifindex = index };
 
-    u->os->filter_group(u->fd[GROUP], u->config.netid, &u->bound, index);
     if (!change_membership(u, MCAST_JOIN_GROUP, index)) {
+        return false;
+    }
+    if (!send_by(u, index)) {
+        change_membership(u, MCAST_LEAVE_GROUP, index);
         return false;
     }
     if (qdes_addr_needs_scope(&group)) {
         group.scope = index;
     }
     u->group_len = qdes_addr_to_sockaddr(&group, &u->group);
-    if (u->v4) {
-        return setsockopt(u->fd[UNICAST], IPPROTO_IP, IP_MULTICAST_IF, &mreqn,
-                          sizeof(mreqn)) == 0;
-    }
-    return set_int(u->fd[UNICAST], IPPROTO_IPV6, IPV6_MULTICAST_IF, index);
+    return true;
 }
 
 QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
