@@ -246,6 +246,7 @@ static bool join(QdesUnderlay *u, unsigned index)
 {
     QdesAddr group = u->config.group;
 
+    u->os->filter_group(u->fd[GROUP], u->config.netid, &u->bound, index);
     if (!change_membership(u, MCAST_JOIN_GROUP, index)) {
         return false;
     }
