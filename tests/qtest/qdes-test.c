@@ -486,6 +486,23 @@ static void assert_books(QTestState *qts, const char *id)
     qobject_unref(port);
 }
 
+/* Run QEMU to its end; returns its output, both streams together. */
+static char *run_qemu(const char *args, int *status)
+{
+    g_autofree char *command = g_strdup_printf("timeout 60 %s %s 2>&1",
+                                               getenv("QTEST_QEMU_BINARY"),
+                                               args);
+    const char *argv[] = { "/bin/sh", "-c", command, NULL };
+    g_autoptr(GError) err = NULL;
+    char *output;
+
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, &output,
+                      NULL, status, &err)) {
+        g_error("%s", err->message);
+    }
+    return output;
+}
+
 /* --- The guest's end: a hub --------------------------------------------- */
 
 /*
@@ -596,6 +613,16 @@ typedef struct Nic {
 } Nic;
 
 #define PC_ARGS "-M pc -nodefaults "
+
+static bool has_netdev(const char *type)
+{
+    g_autofree char *line = g_strdup_printf("\n%s\n", type);
+    g_autofree char *list = NULL;
+    int status;
+
+    list = run_qemu("-M none -netdev help", &status);
+    return strstr(list, line);
+}
 
 static bool has_pc_and(const char *device)
 {
@@ -900,23 +927,6 @@ static void test_errors_qmp(void)
         "'id': 'q0', 'localaddr': '127.0.0.1' } }");
     g_assert_cmpint(count_ports(qts), ==, 1);
     qtest_quit(qts);
-}
-
-/* Run QEMU to its end; returns its output, both streams together. */
-static char *run_qemu(const char *args, int *status)
-{
-    g_autofree char *command = g_strdup_printf("timeout 60 %s %s 2>&1",
-                                               getenv("QTEST_QEMU_BINARY"),
-                                               args);
-    const char *argv[] = { "/bin/sh", "-c", command, NULL };
-    g_autoptr(GError) err = NULL;
-    char *output;
-
-    if (!g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, &output,
-                      NULL, status, &err)) {
-        g_error("%s", err->message);
-    }
-    return output;
 }
 
 /* On the command line, one message, and QEMU does not start. */
@@ -1448,6 +1458,50 @@ static int64_t cpu_ms(const char *pidfile)
 }
 
 /*
+ * The user network on a hub answers at once: the answer is back at the port
+ * before the delivery of the question has ended.
+ */
+static void test_answer_at_once(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    g_autofree Frame *question = g_new0(Frame, 1);
+    uint8_t *arp = question->data + 14;
+    QTestState *qts = qtest_initf(
+        "-M none -nodefaults "
+        "-netdev qdes,id=q0,localaddr=127.0.0.1,mcast=%s,netid=7 "
+        "-netdev hubport,id=h0,hubid=0,netdev=q0 "
+        "-netdev user,id=u0,restrict=on,ipv6=off "
+        "-netdev hubport,id=h1,hubid=0,netdev=u0", fabric->mcast);
+    int i;
+
+    /* Who has 10.0.2.2, tell 10.0.2.15 */
+    question->size = 42;
+    memcpy(question->data, mac_all, 6);
+    memcpy(question->data + 6, mac_a, 6);
+    stw_be_p(question->data + 12, 0x0806);
+    memcpy(arp, "\0\1\x08\0\6\4\0\1", 8);
+    memcpy(arp + 8, mac_a, 6);
+    memcpy(arp + 14, "\x0a\0\2\x0f\0\0\0\0\0\0\x0a\0\2\2", 14);
+
+    for (i = 0; i < BURST; i++) {
+        station_frame(a, NULL, question);
+    }
+    for (i = 0; i < BURST; i++) {
+        station_wait(a, a->fd, DATA, dg);
+        g_assert_cmpuint(dg->size, >=, 42);
+        g_assert_cmpmem(dg->payload, 6, mac_a, 6);
+        g_assert_cmphex(lduw_be_p(dg->payload + 12), ==, 0x0806);
+        g_assert_cmphex(lduw_be_p(dg->payload + 20), ==, 2); /* a reply */
+    }
+    assert_books(qts, "q0");
+    qtest_quit(qts);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/*
  * A stopped VM takes nothing: what comes waits in the kernel, QEMU neither
  * reads it nor spins, and afterwards all is there, in order.
  */
@@ -1711,6 +1765,72 @@ out:
     fabric_free(fabric);
 }
 
+/*
+ * A guest that arrives: its port joins, waits, and keeps what comes for it;
+ * then the guest's address moves.
+ */
+static void test_migration(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree char *dir = g_dir_make_tmp("qdes-test-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "migrate", NULL);
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+    g_autofree char *incoming = g_strdup_printf("-incoming %s", uri);
+    g_autofree Frame *before = make_frame(mac_all, mac_guest, 1, 60);
+    g_autofree Frame *in = make_frame(mac_guest, mac_a, 2, 60);
+    g_autofree Frame *late = make_frame(mac_all, mac_a, 3, 60);
+    g_autofree Frame *after = make_frame(mac_a, mac_guest, 4, 60);
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    struct sockaddr_in to_addr;
+    QTestState *from, *to;
+    Nic *nic;
+
+    if (!has_pc_and("virtio-net-pci")) {
+        goto out;
+    }
+    from = pc_start(fabric, 7, "virtio-net-pci", "");
+    nic = nic_new(from);
+    nic_drive(nic);
+    nic_add_buffers(nic, 8);
+    nic_send(nic, before);
+    station_expect(a, a->group_fd, before);
+
+    to = pc_start(fabric, 7, "virtio-net-pci", incoming);
+    to_addr = port_endpoint(to, "q0");
+    station_frame(a, NULL, late);
+    nic_expect(nic, late);
+    WAIT_FOR(port_flag(to, "q0", "paused"));
+
+    QMP(from, "{ 'execute': 'migrate', 'arguments': { 'uri': %s } }", uri);
+    qtest_qmp_eventwait(from, "STOP");
+    qtest_qmp_eventwait(to, "RESUME");
+    nic->qts = nic->bus->qts = to;
+
+    /* The announcement comes by the new port, and the guest goes on there. */
+    do {
+        station_wait(a, a->group_fd, DATA, dg);
+    } while (dg->from.sin_port != to_addr.sin_port);
+    g_assert_cmpmem(dg->payload + 6, 6, mac_guest, 6);
+    nic_expect(nic, late);
+    WAIT_FOR(!port_flag(to, "q0", "paused"));
+    station_frame(a, &to_addr, in);
+    nic_expect(nic, in);
+    nic_send(nic, after);
+    station_expect(a, a->fd, after);
+    assert_books(from, "q0");
+    assert_books(to, "q0");
+
+    nic_free(nic);
+    qtest_quit(from);
+    qtest_quit(to);
+    unlink(path);
+out:
+    rmdir(dir);
+    station_free(a);
+    fabric_free(fabric);
+}
+
 /* --- What it tells ------------------------------------------------------ */
 
 static void test_status(void)
@@ -1820,6 +1940,9 @@ int main(int argc, char **argv)
     qtest_add_func("/qdes/frames/several", test_several);
     qtest_add_func("/qdes/frames/no-interface", test_no_interface);
     qtest_add_func("/qdes/frames/filter-dump", test_filter_dump);
+    if (has_netdev("user")) {
+        qtest_add_func("/qdes/frames/answer-at-once", test_answer_at_once);
+    }
     qtest_add_func("/qdes/wait/stopped", test_stopped);
     qtest_add_func("/qdes/wait/no-buffers", test_no_buffers);
     qtest_add_data_func("/qdes/wait/virtio-net-pci", "virtio-net-pci",
@@ -1828,6 +1951,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/qdes/wait/rtl8139", "rtl8139", test_undriven);
     qtest_add_func("/qdes/run-time/link", test_link);
     qtest_add_func("/qdes/run-time/hotplug", test_hotplug);
+    qtest_add_func("/qdes/run-time/migration", test_migration);
     qtest_add_func("/qdes/status", test_status);
 
     return g_test_run();
