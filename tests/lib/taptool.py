@@ -73,8 +73,8 @@ class Client:
 
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(path)         # waits while the queue is full
         self.sock.settimeout(10)
-        self.sock.connect(path)
         self.buffer = b''
 
     def __enter__(self):

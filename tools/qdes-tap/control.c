@@ -14,7 +14,7 @@
 #include "log.h"
 #include "request.h"
 
-#define CONTROL_BACKLOG 32          /* connections that wait for accept() */
+#define CONTROL_BACKLOG 64          /* connections that wait for accept() */
 #define CONTROL_RETRY_MS 1000       /* until the next accept() after ENFILE */
 #define CONTROL_LOCK_MS 2000        /* another program checks the directory */
 
