@@ -33,7 +33,8 @@ typedef enum Said {
 /* A MAC address of this side that a peer claimed. */
 typedef struct LostMac {
     uint8_t mac[QDES_MAC_SIZE];
-    int64_t when;
+    unsigned claims;            /* 0: the entry is free */
+    int64_t when;               /* of the last claim */
 } LostMac;
 
 struct QdesFabric {
@@ -297,41 +298,58 @@ static void refresh(QdesFabric *f, int64_t now)
 
 /* From the port to the underlay */
 
-static void remember_lost(QdesFabric *f, const uint8_t *mac, int64_t now)
+/* The claims on @mac of the last seconds, or NULL. */
+static LostMac *find_lost(QdesFabric *f, const uint8_t *mac, int64_t now)
 {
-    LostMac *lost = &f->lost[f->next_lost++ % N_LOST];
-
-    memcpy(lost->mac, mac, QDES_MAC_SIZE);
-    lost->when = now;
-}
-
-/*
- * A MAC address that a peer claimed is used here again.  Once is what a guest
- * does that moves back; within so short a time it is two guests with the same
- * address.
- */
-static void check_duplicate(QdesFabric *f, const uint8_t *mac,
-                            uint32_t slot, int64_t now)
-{
-    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
-    char addr[QDES_ADDR_STRLEN];
-    char text[QDES_MAC_STRLEN];
     LostMac *lost;
     int i;
 
     for (i = 0; i < N_LOST; i++) {
         lost = &f->lost[i];
-        if (memcmp(lost->mac, mac, QDES_MAC_SIZE) == 0 &&
+        if (lost->claims && memcmp(lost->mac, mac, QDES_MAC_SIZE) == 0 &&
             now - lost->when < DUPLICATE_MS) {
-            memset(lost, 0, sizeof(*lost));
-            QDES_COUNT(&f->stats, mac_duplicate);
-            if (first(f, SAID_DUPLICATE)) {
-                say(f, QDES_LOG_WARNING, "duplicate MAC address %s: used here "
-                    "and by the peer %s (%s); give each guest an address of "
-                    "its own", qdes_mac_format(mac, text), peer->name,
-                    qdes_addr_format(&peer->addr, addr));
-            }
+            return lost;
         }
+    }
+    return NULL;
+}
+
+static void remember_lost(QdesFabric *f, const uint8_t *mac, int64_t now)
+{
+    LostMac *lost = find_lost(f, mac, now);
+
+    if (!lost) {
+        lost = &f->lost[f->next_lost++ % N_LOST];
+        memcpy(lost->mac, mac, QDES_MAC_SIZE);
+        lost->claims = 0;
+    }
+    lost->claims++;
+    lost->when = now;
+}
+
+/*
+ * A MAC address that a peer claimed is used here again.  Once is what a guest
+ * does that moves back, and what happens to one that comes: frames that it
+ * sent from its old place may have waited here until it went on.  Again
+ * within so short a time, it is two guests with the same address.
+ */
+static void check_duplicate(QdesFabric *f, const uint8_t *mac,
+                            uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+    const LostMac *lost = find_lost(f, mac, now);
+    char addr[QDES_ADDR_STRLEN];
+    char text[QDES_MAC_STRLEN];
+
+    if (!lost) {
+        return;
+    }
+    QDES_COUNT(&f->stats, mac_duplicate);
+    if (lost->claims > 1 && first(f, SAID_DUPLICATE)) {
+        say(f, QDES_LOG_WARNING, "duplicate MAC address %s: used here and by "
+            "the peer %s (%s); give each guest an address of its own",
+            qdes_mac_format(mac, text), peer->name,
+            qdes_addr_format(&peer->addr, addr));
     }
 }
 
