@@ -6,8 +6,9 @@ said something troubling that the test did not expect, or cannot balance its
 books (see tests/lib/ports.py).  A test that fails shows the logs of all its
 programs.
 
-    net, tap            a Network and a maker of qdes-tap ports, per test
-    module_net, module_tap   the same, shared by the tests of a module
+    net, tap, boot      a Network, and makers of qdes-tap ports and guests
+    module_net, module_tap, module_boot
+                        the same, shared by the tests of a module
 """
 
 import os
@@ -23,6 +24,7 @@ sys.path[:0] = [str(ROOT / 'tests/lib'), str(ROOT / 'tests/guest')]
 
 import netns                                            # noqa: E402
 from netns import Network                               # noqa: E402
+from guests import Machine, why_not as why_no_guest     # noqa: E402
 from ports import QDES_TAP, Registry, TapPort           # noqa: E402
 
 # A test that hangs is ended after so many seconds, and fails.
@@ -147,3 +149,20 @@ def tap(net):
 @pytest.fixture(scope='module')
 def module_tap(module_net):
     return _maker(module_net)
+
+
+def _boot(network):
+    if why_no_guest():
+        pytest.skip(why_no_guest())
+    return lambda *args, **options: Machine(network, *args, **options)
+
+
+@pytest.fixture
+def boot(net):
+    """Start a guest: boot(host, [netdevs], **options of Guest)."""
+    return _boot(net)
+
+
+@pytest.fixture(scope='module')
+def module_boot(module_net):
+    return _boot(module_net)

@@ -256,6 +256,7 @@ class Network:
         self.namespaces = []
         self.processes = []
         self.sockets = []
+        self.on_close = []
         self.logs = 0
         self.switches = 0
 
@@ -282,6 +283,8 @@ class Network:
     def close(self):
         for sock in self.sockets:
             sock.close()
+        for action in self.on_close:
+            action()
         for process in self.processes:
             if process.running:
                 process.ended_by_test = True

@@ -168,6 +168,9 @@ class TapPort(Port):
     def died(self):
         return not self.process.running and not self.process.ended_by_test
 
+    def books(self):
+        return {str(self): self.counters}
+
     def stop(self):
         """End the port as its user would; it has to end well."""
         wrong = unbalanced(self.counters)
@@ -178,26 +181,32 @@ class TapPort(Port):
 
 
 class Registry:
-    """Every port of a test or module, to be checked after each test."""
+    """Every program with ports, to be checked after each test.
+
+    Each has a process, a log check, alive and died, and books(): counters by
+    the name of a port.
+    """
 
     def __init__(self):
-        self.ports = []
+        self.programs = []
 
-    def add(self, port):
-        self.ports.append(port)
+    def add(self, program):
+        self.programs.append(program)
 
     def check(self):
-        """Return what is wrong with any of the ports, as texts."""
+        """Return what is wrong with any of the programs, as texts."""
         wrong = []
-        for port in self.ports:
-            if port.died:
-                wrong.append(f'{port} ended by itself, status '
-                             f'{port.process.popen.returncode}')
-            wrong += port.logs.check()
-            if port.alive:
+        for program in self.programs:
+            if program.died:
+                wrong.append(f'{program} ended by itself, status '
+                             f'{program.process.popen.returncode}')
+            wrong += program.logs.check()
+            if program.alive:
+                # Whatever goes wrong while asking is a finding too.
                 try:
-                    wrong += [f'{port}: {text}'
-                              for text in unbalanced(port.counters)]
-                except Exception as error:
-                    wrong.append(f'{port}: {error}')
+                    wrong += [f'{name}: {text}'
+                              for name, counters in program.books().items()
+                              for text in unbalanced(counters)]
+                except Exception as error:  # pylint: disable=broad-except
+                    wrong.append(f'{program}: {error}')
         return wrong
