@@ -21,6 +21,7 @@ struct Capture {
     bool filtered;
     char *target;
     int fd;
+    bool created;               /* there was no such file */
     pcap_dumper_t *dumper;      /* writes into @fill */
     GThread *thread;
     uint64_t frames;
@@ -85,53 +86,54 @@ static ssize_t capture_fill(void *opaque, const char *data, size_t size)
     return size;
 }
 
-static int capture_open_stdout(GError **errp)
+static bool capture_open_stdout(Capture *capture, GError **errp)
 {
     int null;
-    int fd;
+    bool ok;
 
     if (isatty(STDOUT_FILENO)) {
         g_set_error(errp, CAPTURE_ERROR, ENOTTY, "--pcap=-: stdout is a "
                     "terminal; pipe it, as in: qdes-tap ... --pcap - | "
                     "wireshark -k -i -");
-        return -1;
+        return false;
     }
     /* take stdout over, so that nothing else can ever write into the pcap */
-    fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    capture->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || null < 0 || dup2(null, STDOUT_FILENO) < 0) {
+    ok = capture->fd >= 0 && null >= 0 && dup2(null, STDOUT_FILENO) >= 0;
+    if (!ok) {
         g_set_error(errp, CAPTURE_ERROR, errno, "--pcap=-: cannot use stdout: "
                     "%s", g_strerror(errno));
-        if (fd >= 0) {
-            close(fd);
-        }
-        fd = -1;
     }
     if (null >= 0) {
         close(null);
     }
-    return fd;
+    return ok;
 }
 
-static int capture_open_file(const char *path, GError **errp)
+/* Nothing is emptied here: the program may not get as far as capturing. */
+static bool capture_open_file(Capture *capture, const char *path,
+                              GError **errp)
 {
     /* O_NONBLOCK: a FIFO that nobody reads is an error, not a long wait */
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY |
-                  O_NONBLOCK, 0666);
-    int err = errno;
+    int flags = O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int err;
 
-    if (fd < 0 || fcntl(fd, F_SETFL, 0) < 0) {
+    capture->fd = open(path, flags);
+    if (capture->fd < 0 && errno == ENOENT) {
+        capture->fd = open(path, flags | O_CREAT | O_EXCL, 0666);
+        capture->created = capture->fd >= 0;
+    }
+    if (capture->fd < 0 || fcntl(capture->fd, F_SETFL, 0) < 0) {
+        err = errno;
         g_set_error(errp, CAPTURE_ERROR, err, "--pcap=%s: cannot write it: "
                     "%s; %s", path, g_strerror(err),
                     err == ENXIO ? "start the program that reads it first"
                                  : "give a file in a directory that exists "
                                    "and is yours to write");
-        if (fd >= 0) {
-            close(fd);
-        }
-        return -1;
+        return false;
     }
-    return fd;
+    return true;
 }
 
 bool capture_open(Capture *capture, const char *target, GError **errp)
@@ -140,9 +142,8 @@ bool capture_open(Capture *capture, const char *target, GError **errp)
     bool to_stdout = g_str_equal(target, "-");
     FILE *file;
 
-    capture->fd = to_stdout ? capture_open_stdout(errp)
-                            : capture_open_file(target, errp);
-    if (capture->fd < 0) {
+    if (!(to_stdout ? capture_open_stdout(capture, errp)
+                    : capture_open_file(capture, target, errp))) {
         return false;
     }
     capture->target = g_strdup(to_stdout ? "stdout" : target);
@@ -212,6 +213,13 @@ static void *capture_thread(void *opaque)
 
 void capture_start(Capture *capture)
 {
+    struct stat st;
+
+    if (fstat(capture->fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        ftruncate(capture->fd, 0) < 0) {
+        log_warning("capture to %s: cannot empty it: %s", capture->target,
+                    g_strerror(errno));
+    }
     capture->thread = g_thread_new("capture", capture_thread, capture);
 }
 
@@ -291,6 +299,9 @@ void capture_free(Capture *capture)
         }
     } else if (capture->fd >= 0) {
         close(capture->fd);
+        if (capture->created) {
+            unlink(capture->target);
+        }
     }
     if (capture->dumper) {
         pcap_dump_close(capture->dumper);

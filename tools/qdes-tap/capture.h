@@ -38,9 +38,13 @@ GQuark capture_error_quark(void);
  */
 Capture *capture_new(const char *filter, GError **errp);
 
-/* Open @target, a file to be made or emptied, a FIFO, or "-" for stdout. */
+/*
+ * Open @target, a file to be made, one that exists, a FIFO, or "-" for
+ * stdout.  A capture that is freed without being started leaves no trace.
+ */
 bool capture_open(Capture *capture, const char *target, GError **errp);
 
+/* Empty the file, and write from now on. */
 void capture_start(Capture *capture);
 
 /* A frame crosses the port. */

@@ -189,17 +189,13 @@ static bool start(Program *program, const Options *options, GError **errp)
             return false;
         }
     }
-    program->port = port_new(program->loop, &program->tap, program->capture,
-                             &program->config, errp);
-    if (!program->port) {
-        return false;
-    }
-    /* last, as this empties an older capture */
     if (program->capture &&
         !capture_open(program->capture, options->pcap, errp)) {
         return false;
     }
-    return privileges_drop(errp);
+    program->port = port_new(program->loop, &program->tap, program->capture,
+                             &program->config, errp);
+    return program->port && privileges_drop(errp);
 }
 
 static QdesStatus *get_status(void *opaque)
