@@ -1,41 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Status: order, and the text for people. */
+/* Status: the text for people. */
 
 #include "qdes/status.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-static int compare_peers(const void *a, const void *b)
-{
-    const QdesStatusPeer *x = a;
-    const QdesStatusPeer *y = b;
-    int diff = strcmp(x->name, y->name);
-
-    if (!diff) {
-        diff = memcmp(x->address.ip, y->address.ip, sizeof(x->address.ip));
-    }
-    return diff ? diff : x->address.port - y->address.port;
-}
-
-static int compare_macs(const void *a, const void *b)
-{
-    return memcmp(((const QdesStatusMac *)a)->mac,
-                  ((const QdesStatusMac *)b)->mac, QDES_MAC_SIZE);
-}
-
-void qdes_status_sort(QdesStatus *status)
-{
-    /* An empty table has no array, which qsort() would have to be given. */
-    if (status->n_peers) {
-        qsort(status->peers, status->n_peers, sizeof(*status->peers),
-              compare_peers);
-    }
-    if (status->n_macs) {
-        qsort(status->fdb, status->n_macs, sizeof(*status->fdb),
-              compare_macs);
-    }
-}
 
 void qdes_status_free(QdesStatus *status)
 {

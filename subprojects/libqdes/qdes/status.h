@@ -57,9 +57,6 @@ QdesStatus *qdes_fabric_status(const QdesFabric *fabric, int64_t now);
 
 void qdes_status_free(QdesStatus *status);
 
-/* Bring peers and FDB entries into their order. */
-void qdes_status_sort(QdesStatus *status);
-
 /* "alive" or "heard"; static. */
 const char *qdes_status_peer_state(const QdesStatusPeer *peer);
 

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The coming and going of peers and interfaces: HELLO, BYE, silence, joins. */
+
+#include "qdes/fabric-private.h"
+
+#define MAX_ANSWERS 64          /* HELLOs to newcomers, in a second */
+
+/* Peers */
+
+void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
+{
+    qdes_fdb_flush_owner(f->fdb, slot);
+    qdes_peers_remove(f->peers, slot);
+}
+
+void qdes_fabric_forget_unreachable(QdesFabric *f)
+{
+    QdesAddr addr;
+    uint32_t slot;
+    int i;
+
+    for (i = 0; i < QDES_BUDGET; i++) {
+        if (!qdes_underlay_unreachable(f->underlay, &addr)) {
+            return;
+        }
+        slot = qdes_peers_find(f->peers, &addr);
+        if (slot != QDES_PEER_NONE) {
+            QDES_COUNT(&f->stats, peers_unreachable);
+            qdes_fabric_forget(f, slot);
+        }
+    }
+}
+
+void qdes_fabric_expire(QdesFabric *f, int64_t now)
+{
+    uint32_t slot = QDES_PEER_NONE;
+
+    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+        if (qdes_peers_is_expired(f->peers, slot, now)) {
+            QDES_COUNT(&f->stats, peers_expired);
+            qdes_fabric_forget(f, slot);
+        }
+    }
+}
+
+uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now)
+{
+    bool added, evicted;
+    uint32_t slot = qdes_peers_heard(f->peers, from, now, &added, &evicted);
+
+    if (evicted) {
+        QDES_COUNT(&f->stats, peers_evicted);
+        qdes_fdb_flush_owner(f->fdb, slot);
+        if (qdes_fabric_first(f, QDES_SAID_PEERS_FULL)) {
+            qdes_fabric_say(f, QDES_LOG_WARNING,
+                            "more than %d peers: those heard longest ago are "
+                            "forgotten, and frames to them are flooded",
+                            QDES_MAX_PEERS);
+        }
+    }
+    if (added) {
+        QDES_COUNT(&f->stats, peers_added);
+        qdes_fabric_arm(f, now + QDES_TICK_MS);
+    }
+    return slot;
+}
+
+/* HELLO and BYE */
+
+static void send_control(QdesFabric *f, QdesWireType type, const QdesAddr *to)
+{
+    QdesWireHello hello = {
+        .instance = f->instance,
+        .mtu = QDES_FRAME_MAX,
+        .hold_time = QDES_HOLD_MS / 1000,
+    };
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    struct iovec iov = { .iov_base = data };
+    int ret;
+
+    g_strlcpy(hello.name, f->config.name, sizeof(hello.name));
+    iov.iov_len = qdes_wire_encode_hello(data, type, f->config.netid, &hello);
+    ret = to ? qdes_underlay_send(f->underlay, to, &iov, 1)
+             : qdes_underlay_flood(f->underlay, &iov, 1);
+    if (ret < 0) {
+        QDES_COUNT(&f->stats, tx_control_errors);
+    } else if (type == QDES_WIRE_HELLO) {
+        QDES_COUNT(&f->stats, tx_hello);
+    } else {
+        QDES_COUNT(&f->stats, tx_bye);
+    }
+}
+
+void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
+{
+    /* Up to 10 % earlier or later, lest the ports of a rig fall in step. */
+    int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
+
+    if (f->link_up) {
+        send_control(f, QDES_WIRE_HELLO, NULL);
+    }
+    f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
+    qdes_fabric_arm(f, f->next_hello);
+}
+
+/*
+ * Tell a newcomer who is here.  Where very many come at once, or somebody
+ * invents them, the next HELLO to all has to do.
+ */
+static void answer(QdesFabric *f, const QdesAddr *to, int64_t now)
+{
+    if (now - f->answers_from >= 1000) {
+        f->answers_from = now;
+        f->answers = 0;
+    }
+    if (f->answers < MAX_ANSWERS) {
+        f->answers++;
+        send_control(f, QDES_WIRE_HELLO, to);
+    }
+}
+
+static void take_hello(QdesFabric *f, const QdesWireHello *hello,
+                       const QdesAddr *from, bool by_group, int64_t now)
+{
+    uint32_t slot = qdes_fabric_hear(f, from, now);
+    QdesPeerNews news = qdes_peers_hello(f->peers, slot, hello);
+
+    if (news == QDES_PEER_RESTARTED) {
+        qdes_fdb_flush_owner(f->fdb, slot);
+    }
+    /* Only what came by the group is answered, so that an answer never is. */
+    if (news != QDES_PEER_SAME && by_group && f->link_up) {
+        answer(f, from, now);
+    }
+}
+
+static void take_bye(QdesFabric *f, const QdesWireHello *bye,
+                     const QdesAddr *from)
+{
+    uint32_t slot = qdes_peers_find(f->peers, from);
+    const QdesPeer *peer;
+
+    if (slot == QDES_PEER_NONE) {
+        return;
+    }
+    peer = qdes_peers_get(f->peers, slot);
+    if (!peer->alive || peer->instance == bye->instance) {
+        QDES_COUNT(&f->stats, peers_bye);
+        qdes_fabric_forget(f, slot);
+    }
+}
+
+void qdes_fabric_say_bye(QdesFabric *f)
+{
+    send_control(f, QDES_WIRE_BYE, NULL);
+}
+
+void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
+                              const QdesAddr *from, bool by_group,
+                              int64_t now)
+{
+    QdesWireHello hello;
+
+    if (qdes_wire_decode_hello(&hello, header) != QDES_WIRE_OK) {
+        QDES_COUNT(&f->stats, rx_drop_tlv);
+    } else if (header->type == QDES_WIRE_HELLO) {
+        QDES_COUNT(&f->stats, rx_hello);
+        take_hello(f, &hello, from, by_group, now);
+    } else {
+        QDES_COUNT(&f->stats, rx_bye);
+        take_bye(f, &hello, from);
+    }
+}
+
+/* Interfaces */
+
+void qdes_fabric_report_group(QdesFabric *f)
+{
+    const QdesNetif *netif = qdes_underlay_netif(f->underlay);
+    QdesAddr local = qdes_underlay_local(f->underlay);
+    char group[QDES_ADDR_STRLEN];
+    char from[QDES_ADDR_STRLEN];
+
+    qdes_addr_format(&f->config.group, group);
+    qdes_addr_format(&local, from);
+    if (!netif->index) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "no interface can join the group %s now; waiting for "
+                        "one%s",
+                        group, qdes_addr_is_v4(&f->config.group) ? "" :
+                        " (for peers on this host only, an IPv4 group needs "
+                        "none)");
+    } else if (netif->fallback) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "no route for the group %s: joined on %s, for peers "
+                        "on this host only; add a route or give iface=",
+                        group, netif->name);
+    } else {
+        qdes_fabric_say(f, QDES_LOG_INFO,
+                        "joined the group %s on %s, from %s",
+                        group, netif->name, from);
+    }
+}
+
+void qdes_fabric_refresh(QdesFabric *f, int64_t now)
+{
+    QdesRefresh result = qdes_underlay_refresh(f->underlay);
+
+    f->refresh_at = INT64_MAX;
+    if (result == QDES_REFRESH_SAME) {
+        return;
+    }
+    if (result == QDES_REFRESH_JOINED) {
+        QDES_COUNT(&f->stats, rejoined);
+    }
+    qdes_fabric_report_group(f);
+    f->host->changed(f->opaque);
+    qdes_fabric_say_hello(f, now);
+}

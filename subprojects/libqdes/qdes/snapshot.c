@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Taking a snapshot for status. */
+
+#include "qdes/snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int compare_peers(const void *a, const void *b)
+{
+    const QdesStatusPeer *x = a;
+    const QdesStatusPeer *y = b;
+    int diff = strcmp(x->name, y->name);
+
+    if (!diff) {
+        diff = memcmp(x->address.ip, y->address.ip, sizeof(x->address.ip));
+    }
+    return diff ? diff : x->address.port - y->address.port;
+}
+
+static int compare_macs(const void *a, const void *b)
+{
+    return memcmp(((const QdesStatusMac *)a)->mac,
+                  ((const QdesStatusMac *)b)->mac, QDES_MAC_SIZE);
+}
+
+static void copy_peers(QdesStatus *status, const QdesPeers *peers,
+                       const QdesFdb *fdb, int64_t now)
+{
+    uint32_t slot = QDES_PEER_NONE;
+    const QdesPeer *peer;
+    QdesStatusPeer *out;
+
+    status->peers = g_new0(QdesStatusPeer, qdes_peers_size(peers));
+    while ((slot = qdes_peers_next(peers, slot)) != QDES_PEER_NONE) {
+        peer = qdes_peers_get(peers, slot);
+        out = &status->peers[status->n_peers++];
+        g_strlcpy(out->name, peer->name, sizeof(out->name));
+        out->address = peer->addr;
+        out->hello = peer->alive;
+        out->last_heard_ms = now - peer->heard;
+        out->macs = qdes_fdb_owner_size(fdb, slot);
+    }
+    /* An empty table has no array, which qsort() would have to be given. */
+    if (status->n_peers) {
+        qsort(status->peers, status->n_peers, sizeof(*status->peers),
+              compare_peers);
+    }
+}
+
+typedef struct CopyEntry {
+    QdesStatus *status;
+    const QdesPeers *peers;
+    int64_t now;
+} CopyEntry;
+
+static void copy_entry(const QdesFdbEntry *entry, void *opaque)
+{
+    CopyEntry *copy = opaque;
+    QdesStatusMac *mac = &copy->status->fdb[copy->status->n_macs++];
+
+    memcpy(mac->mac, entry->mac, sizeof(mac->mac));
+    mac->local = entry->owner == QDES_FDB_LOCAL;
+    if (!mac->local) {
+        mac->peer = qdes_peers_get(copy->peers, entry->owner)->addr;
+    }
+    mac->age_ms = copy->now - entry->heard;
+    mac->moves = entry->moves;
+}
+
+static void copy_fdb(QdesStatus *status, const QdesPeers *peers,
+                     const QdesFdb *fdb, int64_t now)
+{
+    CopyEntry copy = { .status = status, .peers = peers, .now = now };
+
+    status->fdb = g_new0(QdesStatusMac, qdes_fdb_size(fdb));
+    qdes_fdb_foreach(fdb, now, copy_entry, &copy);
+    if (status->n_macs) {
+        qsort(status->fdb, status->n_macs, sizeof(*status->fdb),
+              compare_macs);
+    }
+}
+
+static void add_totals(QdesStats *stats, const QdesFdbTotals *totals)
+{
+    QDES_COUNT_ADD(stats, fdb_learned, totals->learned);
+    QDES_COUNT_ADD(stats, fdb_moved, totals->moved);
+    QDES_COUNT_ADD(stats, fdb_aged, totals->aged);
+    QDES_COUNT_ADD(stats, fdb_evicted, totals->evicted);
+    QDES_COUNT_ADD(stats, fdb_flushed, totals->flushed);
+}
+
+QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
+                            const QdesPeers *peers, const QdesFdb *fdb,
+                            const QdesStats *stats, int64_t now)
+{
+    const QdesNetif *netif = qdes_underlay_netif(underlay);
+    QdesStatus *status = g_new0(QdesStatus, 1);
+
+    g_strlcpy(status->name, config->name, sizeof(status->name));
+    status->netid = config->netid;
+    status->encap = "qdes";
+    status->local = qdes_underlay_local(underlay);
+    status->group = config->group;
+    g_strlcpy(status->iface, netif->name, sizeof(status->iface));
+    status->loopback = netif->fallback;
+    copy_peers(status, peers, fdb, now);
+    copy_fdb(status, peers, fdb, now);
+    status->counters = *stats;
+    add_totals(&status->counters, qdes_fdb_totals(fdb));
+    QDES_COUNT_ADD(&status->counters, rx_drop_kernel,
+                   qdes_underlay_drops(underlay));
+    return status;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Taking a snapshot for status
+ *
+ * The inner side of status.h: what the fabric calls to have its parts copied.
+ */
+
+#ifndef QDES_SNAPSHOT_H
+#define QDES_SNAPSHOT_H
+
+#include "qdes/fdb.h"
+#include "qdes/peer.h"
+#include "qdes/status.h"
+#include "qdes/underlay.h"
+
+/* All but @link_up and @paused, which only the fabric itself knows. */
+QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
+                            const QdesPeers *peers, const QdesFdb *fdb,
+                            const QdesStats *stats, int64_t now);
+
+#endif
