@@ -13,25 +13,20 @@
 
 #include "qemu/osdep.h"
 #include <poll.h>
-#include <netinet/in.h>
-#include <arpa/inet.h>
 #include "qemu/bswap.h"
 #include "qemu/cutils.h"
+#include "qemu/sockets.h"
 #include "standard-headers/linux/virtio_net.h"
 #include "libqtest.h"
 #include "libqos/malloc-pc.h"
 #include "libqos/pci-pc.h"
 #include "libqos/virtio-pci.h"
 #if __has_include("qobject/qdict.h")
-#include "qobject/qbool.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
-#include "qobject/qnum.h"
 #else
-#include "qapi/qmp/qbool.h"
 #include "qapi/qmp/qdict.h"
 #include "qapi/qmp/qlist.h"
-#include "qapi/qmp/qnum.h"
 #endif
 
 #define WAIT_MS 20000           /* for what has to come */
@@ -173,7 +168,7 @@ static Station *station_new(const Fabric *fabric, uint32_t netid,
     st->instance = ((uint64_t)g_random_int() << 32) | g_random_int() | 1;
     st->group = fabric->group;
 
-    st->group_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    st->group_fd = qemu_socket(AF_INET, SOCK_DGRAM, 0);
     g_assert_cmpint(st->group_fd, >=, 0);
     g_assert(!setsockopt(st->group_fd, SOL_SOCKET, SO_REUSEADDR, &one,
                          sizeof(one)));
@@ -184,7 +179,7 @@ static Station *station_new(const Fabric *fabric, uint32_t netid,
     g_assert(!setsockopt(st->group_fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &mreq,
                          sizeof(mreq)));
 
-    st->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    st->fd = qemu_socket(AF_INET, SOCK_DGRAM, 0);
     g_assert_cmpint(st->fd, >=, 0);
     st->addr.sin_family = AF_INET;
     st->addr.sin_addr = lo;
@@ -1354,7 +1349,7 @@ static bool has_ipv6_loopback(void)
         .sin6_family = AF_INET6,
         .sin6_addr = IN6ADDR_LOOPBACK_INIT,
     };
-    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int fd = qemu_socket(AF_INET6, SOCK_DGRAM, 0);
     bool has = fd >= 0 && !bind(fd, (struct sockaddr *)&addr, sizeof(addr));
 
     if (fd >= 0) {
