@@ -173,7 +173,7 @@ static int open_pipe(char path[40])
 
 static void close_writing_end(const char path[40])
 {
-    close(atoi(path + strlen("/proc/self/fd/")));
+    close((int)g_ascii_strtoll(path + strlen("/proc/self/fd/"), NULL, 10));
 }
 
 static void *copy_all(void *opaque)

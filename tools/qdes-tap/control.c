@@ -41,8 +41,7 @@ struct Control {
     char *id;
     ControlStatusFunc *status;
     void *opaque;
-    GList *clients;
-    guint n_clients;
+    Client *clients[CONTROL_CLIENTS]; /* NULL: a free place */
     guint n_jobs;                   /* answers that are being made */
     LoopTimer *retry;               /* accept, after there was no room */
 };
@@ -71,6 +70,19 @@ static void client_free(Client *client)
     g_free(client);
 }
 
+/* The place of @client; with NULL a free one, or NULL when there is none. */
+static Client **find_place(Control *control, const Client *client)
+{
+    size_t i;
+
+    for (i = 0; i < G_N_ELEMENTS(control->clients); i++) {
+        if (control->clients[i] == client) {
+            return &control->clients[i];
+        }
+    }
+    return NULL;
+}
+
 static void client_close(Client *client)
 {
     Control *control = client->control;
@@ -79,8 +91,7 @@ static void client_close(Client *client)
     loop_timer_stop(client->timeout);
     close(client->fd);
     client->fd = -1;
-    control->clients = g_list_remove(control->clients, client);
-    control->n_clients--;
+    *find_place(control, client) = NULL;
     if (!client->busy) {
         client_free(client);
     }
@@ -157,21 +168,21 @@ static void client_start_job(Client *client, RequestCommand command)
     g_object_unref(task);
 }
 
-/*
- * Take the first line off what was read.  Returns its length, or -1 when
- * there is none yet.  After the end of what the client sends, the rest is a
- * line too.
- */
-static ssize_t client_line(Client *client, char line[REQUEST_MAX])
+/* After the end of what the client sends, the rest is a line too. */
+static bool client_has_line(const Client *client)
+{
+    return memchr(client->request, '\n', client->filled) ||
+           (client->eof && client->filled > 0);
+}
+
+/* Take the first line off what was read; returns its length. */
+static size_t client_take_line(Client *client, char line[REQUEST_MAX])
 {
     char *newline = memchr(client->request, '\n', client->filled);
     size_t size = newline ? (size_t)(newline - client->request)
                           : client->filled;
     size_t taken = newline ? size + 1 : size;
 
-    if (!newline && (!client->eof || size == 0)) {
-        return -1;
-    }
     memcpy(line, client->request, size);
     client->filled -= taken;
     memmove(client->request, client->request + taken, client->filled);
@@ -182,10 +193,11 @@ static void client_next_request(Client *client)
 {
     char line[REQUEST_MAX];
     char *answer = NULL;
-    ssize_t size = client_line(client, line);
     RequestCommand command;
+    size_t size;
 
-    if (size >= 0) {
+    if (client_has_line(client)) {
+        size = client_take_line(client, line);
         command = request_parse(line, size, &answer);
         if (command == REQUEST_INVALID) {
             client_set_answer(client, answer);
@@ -258,12 +270,10 @@ static void client_continue(Client *client)
     if (client->answer && !client_write(client)) {
         return;
     }
-    if (client->answer || memchr(client->request, '\n', client->filled)) {
+    if (client->answer || client_has_line(client)) {
         client_wait(client, QDES_WATCH_WRITE);
     } else if (!client->eof) {
         client_wait(client, QDES_WATCH_READ);
-    } else if (client->filled > 0) {
-        client_wait(client, QDES_WATCH_WRITE);
     } else {
         client_close(client);
     }
@@ -280,17 +290,16 @@ static void client_ready(void *opaque, int fd, int events, int64_t now)
     client_continue(client);
 }
 
-static void client_new(Control *control, int fd)
+static Client *client_new(Control *control, int fd)
 {
     Client *client = g_new0(Client, 1);
 
     client->control = control;
     client->fd = fd;
     client->timeout = loop_timer_new(client_timeout, client);
-    control->clients = g_list_prepend(control->clients, client);
-    control->n_clients++;
     loop_timer_set(client->timeout, loop_now() + CONTROL_TIMEOUT_MS);
     client_wait(client, QDES_WATCH_READ);
+    return client;
 }
 
 /* There are too many clients: say so, and do not care whether it is read. */
@@ -309,6 +318,7 @@ static void client_refuse(int fd)
 static void control_ready(void *opaque, int fd, int events, int64_t now)
 {
     Control *control = opaque;
+    Client **place = find_place(control, NULL);
     int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (client < 0) {
@@ -320,8 +330,8 @@ static void control_ready(void *opaque, int fd, int events, int64_t now)
         }
         return;
     }
-    if (control->n_clients < CONTROL_CLIENTS) {
-        client_new(control, client);
+    if (place) {
+        *place = client_new(control, client);
     } else {
         client_refuse(client);
     }
@@ -491,12 +501,15 @@ void control_start(Control *control, const char *id,
 void control_free(Control *control)
 {
     struct stat st;
+    size_t i;
 
     if (!control) {
         return;
     }
-    while (control->clients) {
-        client_close(control->clients->data);
+    for (i = 0; i < G_N_ELEMENTS(control->clients); i++) {
+        if (control->clients[i]) {
+            client_close(control->clients[i]);
+        }
     }
     if (control->fd >= 0) {
         loop_watch(control->loop, control->fd, QDES_WATCH_NONE, NULL, NULL);

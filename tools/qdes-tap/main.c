@@ -91,6 +91,7 @@ static bool check_options(Program *program, Options *options, GError **errp)
 {
     char host[256] = "localhost";
     char name[QDES_NAME_MAX + 1];
+    bool ok;
 
     if (!tap_check_name(options->tap, errp)) {
         return false;
@@ -100,10 +101,11 @@ static bool check_options(Program *program, Options *options, GError **errp)
     }
     options_default_name(name, host, options->tap);
     options->fabric.default_name = name;
-    if (!qdes_config_init(&program->config, &options->fabric, errp)) {
+    ok = qdes_config_init(&program->config, &options->fabric, errp);
+    options->fabric.default_name = NULL;
+    if (!ok) {
         return false;
     }
-    options->fabric.default_name = NULL;
     program->config.plain_io = options->plain_io;
     if (strcmp(program->config.iface, options->tap) == 0) {
         g_set_error(errp, QDES_ERROR, QDES_ERROR_OPTION, "iface=%s: this is "

@@ -338,7 +338,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
 
 void options_clear(Options *options)
 {
-    g_clear_pointer(&options->strings, g_ptr_array_unref);
+    g_ptr_array_unref(options->strings);
 }
 
 /* Append @words, broken into lines that start at HELP_INDENT. */
