@@ -202,8 +202,10 @@ class Guest:
         prefix += ['setpriv', '--pdeathsig', 'KILL']
         if self.user:
             entry = pwd.getpwnam(self.user)
-            prefix += [f'--reuid={entry.pw_uid}', f'--regid={entry.pw_gid}',
-                       '--clear-groups']
+            prefix += [f'--reuid={entry.pw_uid}', f'--regid={entry.pw_gid}']
+            # As a user who may use KVM where there is a group for that.
+            group = os.stat('/dev/kvm').st_gid if self.accel == 'kvm' else 0
+            prefix += [f'--groups={group}' if group else '--clear-groups']
         return prefix + ['--']
 
     # --- Life ---------------------------------------------------------------
@@ -231,6 +233,9 @@ class Guest:
         # pylint: disable=consider-using-with
         with open(self.console_log, 'wb') as out, \
                 open(self.qemu_log, 'wb') as err:
+            if self.user:
+                # With a console socket QEMU opens its log by name.
+                os.fchown(out.fileno(), pwd.getpwnam(self.user).pw_uid, -1)
             self.process = subprocess.Popen(
                 args, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 pass_fds=fds)
