@@ -1088,6 +1088,7 @@ static void test_frames_virtio(void)
     assert_books(qts, "q0");
     nic_free(nic);
     qtest_quit(qts);
+    station_wait(a, a->group_fd, BYE, dg);
 out:
     station_free(a);
     fabric_free(fabric);
