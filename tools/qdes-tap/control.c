@@ -2,21 +2,15 @@
 #include "control.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <gio/gio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "log.h"
 #include "request.h"
+#include "unixlistener.h"
 
-#define CONTROL_BACKLOG 64          /* connections that wait for accept() */
 #define CONTROL_RETRY_MS 1000       /* until the next accept() after ENFILE */
-#define CONTROL_LOCK_MS 2000        /* another program checks the directory */
 
 typedef struct Client {
     Control *control;
@@ -33,11 +27,7 @@ typedef struct Client {
 
 struct Control {
     Loop *loop;
-    char *path;
-    int fd;
-    bool bound;                     /* @path was made, as this file: */
-    dev_t dev;
-    ino_t ino;
+    UnixListener listener;
     char *id;
     ControlStatusFunc *status;
     void *opaque;
@@ -55,13 +45,6 @@ typedef struct Job {
 
 static void client_ready(void *opaque, int fd, int events, int64_t now);
 static void client_continue(Client *client);
-
-GQuark control_error_quark(void)
-{
-    return g_quark_from_static_string("qdes-tap-control");
-}
-
-/* Clients */
 
 static void client_free(Client *client)
 {
@@ -341,148 +324,17 @@ static void control_accept(void *opaque, int64_t now)
 {
     Control *control = opaque;
 
-    loop_watch(control->loop, control->fd, QDES_WATCH_READ, control_ready,
-               control);
-}
-
-/* The socket */
-
-static bool set_error(GError **errp, const char *path, const char *format,
-                      ...) G_GNUC_PRINTF(3, 4);
-
-static bool set_error(GError **errp, const char *path, const char *format, ...)
-{
-    va_list ap;
-    char *text;
-
-    va_start(ap, format);
-    text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error(errp, CONTROL_ERROR, 0, "--control=%s: %s", path, text);
-    g_free(text);
-    return false;
-}
-
-static bool fill_address(struct sockaddr_un *addr, const char *path,
-                         GError **errp)
-{
-    *addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-    if (*path == '\0' || strlen(path) >= sizeof(addr->sun_path)) {
-        return set_error(errp, path, "the path of a Unix socket has 1 to %zu "
-                         "bytes", sizeof(addr->sun_path) - 1);
-    }
-    strcpy(addr->sun_path, path);
-    return true;
-}
-
-/*
- * Two programs that start at the same time must not both find the same stale
- * socket.  Returns the locked directory, or -1 when it cannot be locked, which
- * is not worth an error.
- */
-static int lock_directory(const char *path)
-{
-    char *name = g_path_get_dirname(path);
-    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int64_t deadline = loop_now() + CONTROL_LOCK_MS;
-
-    g_free(name);
-    while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 &&
-           errno == EWOULDBLOCK && loop_now() < deadline) {
-        g_usleep(10000);
-    }
-    return fd;
-}
-
-/* Make room for the socket where that destroys nothing. */
-static bool remove_stale(const struct sockaddr_un *addr, GError **errp)
-{
-    const char *path = addr->sun_path;
-    struct stat st;
-    int fd;
-    int err;
-
-    if (lstat(path, &st) < 0) {
-        return true;                /* let bind() find out what is wrong */
-    }
-    if (!S_ISSOCK(st.st_mode)) {
-        return set_error(errp, path, "in use: this exists and is not a "
-                         "socket; give another path");
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return set_error(errp, path, "%s", g_strerror(errno));
-    }
-    err = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0
-          ? errno : 0;
-    close(fd);
-    if (err != ECONNREFUSED) {
-        return set_error(errp, path, "in use: %s; give another path",
-                         err == 0 || err == EAGAIN
-                         ? "another program listens there" : g_strerror(err));
-    }
-    if (unlink(path) < 0) {
-        return set_error(errp, path, "in use by a dead program, and cannot be "
-                         "removed: %s", g_strerror(errno));
-    }
-    return true;
-}
-
-static bool control_listen(Control *control, const struct sockaddr_un *addr,
-                           GError **errp)
-{
-    struct stat st;
-    mode_t mask;
-    int ret;
-    int err;
-
-    control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
-                         0);
-    if (control->fd < 0) {
-        return set_error(errp, control->path, "%s", g_strerror(errno));
-    }
-    /* mode 0600 from the first moment on */
-    mask = umask(0177);
-    ret = bind(control->fd, (const struct sockaddr *)addr, sizeof(*addr));
-    err = errno;
-    umask(mask);
-    if (ret < 0) {
-        return set_error(errp, control->path, "cannot make the socket: %s; "
-                         "give a path in a directory that exists and is yours "
-                         "to write", g_strerror(err));
-    }
-    if (lstat(control->path, &st) < 0) {
-        return set_error(errp, control->path, "%s", g_strerror(errno));
-    }
-    control->bound = true;
-    control->dev = st.st_dev;
-    control->ino = st.st_ino;
-    if (listen(control->fd, CONTROL_BACKLOG) < 0) {
-        return set_error(errp, control->path, "%s", g_strerror(errno));
-    }
-    return true;
+    loop_watch(control->loop, control->listener.fd, QDES_WATCH_READ,
+               control_ready, control);
 }
 
 Control *control_new(Loop *loop, const char *path, GError **errp)
 {
     Control *control = g_new0(Control, 1);
-    struct sockaddr_un addr;
-    int lock = -1;
-    bool ok;
 
     control->loop = loop;
-    control->path = g_strdup(path);
-    control->fd = -1;
     control->retry = loop_timer_new(control_accept, control);
-    ok = fill_address(&addr, path, errp);
-    if (ok) {
-        lock = lock_directory(path);
-        ok = remove_stale(&addr, errp) && control_listen(control, &addr, errp);
-    }
-    if (lock >= 0) {
-        close(lock);
-    }
-    if (!ok) {
+    if (!unix_listener_open(&control->listener, path, errp)) {
         control_free(control);
         return NULL;
     }
@@ -500,7 +352,6 @@ void control_start(Control *control, const char *id,
 
 void control_free(Control *control)
 {
-    struct stat st;
     size_t i;
 
     if (!control) {
@@ -511,21 +362,15 @@ void control_free(Control *control)
             client_close(control->clients[i]);
         }
     }
-    if (control->fd >= 0) {
-        loop_watch(control->loop, control->fd, QDES_WATCH_NONE, NULL, NULL);
-        close(control->fd);
+    if (control->listener.fd >= 0) {
+        loop_watch(control->loop, control->listener.fd, QDES_WATCH_NONE, NULL,
+                   NULL);
     }
-    if (control->bound && lstat(control->path, &st) == 0 &&
-        st.st_dev == control->dev && st.st_ino == control->ino &&
-        unlink(control->path) < 0) {
-        log_warning("the control socket %s stays: %s; the next start replaces "
-                    "it", control->path, g_strerror(errno));
-    }
+    unix_listener_close(&control->listener);
     while (control->n_jobs > 0) {
         g_main_context_iteration(NULL, true);
     }
     loop_timer_free(control->retry);
     g_free(control->id);
-    g_free(control->path);
     g_free(control);
 }

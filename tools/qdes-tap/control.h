@@ -5,7 +5,6 @@
  * What can be asked, and how, is request.h's matter; this module keeps a
  * client, stuck or hostile, from harming the port:
  *
- *   - only the user that the program runs as (and root) can connect;
  *   - CONTROL_CLIENTS at a time, the next ones are told so and closed;
  *   - a request has at most REQUEST_MAX bytes, or the client is closed;
  *   - a client that lets CONTROL_TIMEOUT_MS pass without sending a whole
@@ -15,8 +14,7 @@
  *   - the event loop only takes the snapshot; its JSON, which is long when
  *     the FDB is, is made by another thread.
  *
- * A socket that a dead process left is replaced.  One where somebody listens
- * is not, nor anything that is not a socket.
+ * The socket itself, and who can connect to it, is unixlistener.h's matter.
  *
  * Threads: all functions are the main thread's.
  */
@@ -36,12 +34,9 @@ typedef struct Control Control;
 /* Take a snapshot that the caller frees with qdes_status_free(). */
 typedef QdesStatus *ControlStatusFunc(void *opaque);
 
-#define CONTROL_ERROR (control_error_quark())
-GQuark control_error_quark(void);
-
 /*
  * Make the socket @path.  Clients wait until control_start().  Not to be
- * called when there are threads, as the file mode mask changes meanwhile.
+ * called when there are threads.
  */
 Control *control_new(Loop *loop, const char *path, GError **errp);
 
