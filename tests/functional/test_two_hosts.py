@@ -68,8 +68,8 @@ def test_unicast_is_sent_to_the_peer_alone(pair):
     pair.one.assert_ping('10.81.0.2', count=20)
     changes = pair.a.changes(before)
     assert changes['tx-unicast'] >= 20
-    # ARP may ask again, and then by unicast too.
-    assert 'tx-flooded' not in changes, changes
+    # The hosts themselves say a word to all now and then, by IPv6.
+    assert changes.get('tx-flooded', 0) < 5, changes
 
 
 def test_peers_know_each_other(pair):

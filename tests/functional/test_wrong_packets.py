@@ -118,7 +118,7 @@ def test_vectors_by_the_group(duel, attacker):
             counter = 'rx-drop-kernel'
         before = target.counters
         attacker.send(vector['bytes'])
-        wait_for(lambda: target.changes(before).get(counter) == 1,
+        wait_for(lambda: target.changes(before).get(counter, 0) >= 1,
                  what=f'{vector["name"]} to be counted as {counter}')
     target.silent()
     assert not target.peers

@@ -154,6 +154,7 @@ class Namespace:
 
     def enable_ipv6(self, interface):
         self.sysctl(f'net.ipv6.conf.{interface}.accept_dad', 0)
+        self.sysctl(f'net.ipv6.conf.{interface}.router_solicitations', 0)
         self.sysctl(f'net.ipv6.conf.{interface}.disable_ipv6', 0)
 
     def ping(self, address, count=3, size=56, deadline=10, interval=0.05,
