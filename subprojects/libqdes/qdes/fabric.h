@@ -31,7 +31,8 @@
  * most QDES_BUDGET datagrams per descriptor.
  *
  * Threads: none; all calls on one fabric come from one thread at a time.  No
- * callback may call back into the fabric, but for qdes_fabric_status().
+ * callback may call back into the fabric, but for qdes_fabric_status() and
+ * qdes_fabric_summary().
  */
 
 #ifndef QDES_FABRIC_H
