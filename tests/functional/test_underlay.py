@@ -542,6 +542,49 @@ def test_wire_is_as_documented(net, tap):
     assert packet[36:38] == (20804).to_bytes(2, 'big')
 
 
+@FAMILIES
+def test_plain_sockets(net, tap, options):
+    """Without all that only Linux has, a port is a port all the same."""
+    options = {**options, 'plain_io': True, 'netid': 1}
+    hosts = net.hosts(3)
+    a, b = [Station(tap, host, **options) for host in hosts[:2]]
+    c = Station(tap, hosts[2], **{**options, 'netid': 2})
+    near = Station(tap, hosts[0], 'tap1', **options)
+    for port in a, b, near:
+        port.wait_peers(2)
+    assert_traffic(a, b)
+    assert_traffic(a, near, number=1)
+    assert_traffic(near, b, number=2)
+    for size in 1514, 9000, 60000:
+        hosts[0].ip('link set tap0 mtu 65000')
+        hosts[1].ip('link set tap0 mtu 65000')
+        b.expect(a.send(BROADCAST, mac(100), size=size))
+        b.expect(a.send(mac(200), mac(100), size=size))
+    # What the kernel does not drop, the port does.
+    c.silent()
+    assert not c.peers
+    assert c.count('rx-frames') == 0
+    assert c.count('rx-drop-netid') > 20
+    assert a.count('rx-drop-own') > 5
+    # BYE needs no help of the kernel; a dead port is told by its silence.
+    b.stop()
+    wait_for(lambda: len(a.peers) == 1, 1)
+
+
+def test_socket_buffers(net, tap):
+    """Both sockets get what was asked for."""
+    host = net.hosts(1)[0]
+    a = tap(host, rcvbuf=1 << 20, sndbuf=1 << 19)
+    sockets = host.run(['ss', '-uanmO']).stdout.splitlines()
+    port = a.address.rpartition(':')[2]
+    own = [line for line in sockets if f':{port} ' in line]
+    group = [line for line in sockets if '239.192.81.68:20804' in line]
+    assert len(own) == len(group) == 1, sockets
+    assert f'rb{2 << 20}' in own[0]
+    assert f'tb{2 << 19}' in own[0]
+    assert f'rb{2 << 20}' in group[0]
+
+
 USER = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups']
 
 

@@ -283,6 +283,9 @@ def test_hello_flood_is_bounded(net, tap):
     there = mac_of(hosts[0])
     here = mac_of(hosts[1])
     to = endpoint(target.address)
+    old = WirePeer(hosts[1], NETID)
+    target.expect(old.data(BROADCAST, mac(1)))
+    assert mac(1) in target.fdb
     before = target.process.memory()
     count = 10000
     for number in range(count):
@@ -293,14 +296,38 @@ def test_hello_flood_is_bounded(net, tap):
         if number % 64 == 63:
             target.wait_count('rx-hello', number + 1)
     counters = target.counters
-    assert counters['peers-added'] == count
+    assert counters['peers-added'] == 1 + count
     assert len(target.peers) == 4096
-    assert counters['peers-evicted'] == count - 4096
+    assert counters['peers-evicted'] == 1 + count - 4096
+    # Who was pushed out has taken its addresses along.
+    assert mac(1) not in target.fdb
+    assert counters['fdb-flushed'] == 1
     assert target.process.memory() - before < 20 << 20
     # A living peer is still met.
     peer = WirePeer(hosts[1], NETID)
     peer.hello()
     wait_for(lambda: target.peer_named('wire'))
+
+
+def test_answers_to_newcomers_are_bounded(net, tap):
+    """Invented newcomers do not make a port shower others with HELLOs."""
+    hosts = net.hosts(2)
+    target = Target(tap, hosts[0])
+    wire = PacketSocket(hosts[1], 'eth0')
+    here = mac_of(hosts[1])
+    target.begin()
+    start = time.monotonic()
+    for number in range(500):
+        hello = qdeswire.encode(qdeswire.Hello(NETID, number + 1))
+        packet = ip_udp((f'10.80.0.{10 + number % 200}', 1024 + number),
+                        ('239.192.81.68', 20804), hello)
+        wire.send(frame('01:00:5e:40:51:44', here, packet, 0x0800))
+        if number % 64 == 63:
+            target.wait_count('rx-hello', number + 1)
+    target.wait_count('rx-hello', 500)
+    sent = target.changes(target.before)
+    sent = sent['tx-hello'] + sent.get('tx-control-errors', 0)
+    assert 64 <= sent <= 64 * (time.monotonic() - start + 2)
 
 
 def mac_of(host):

@@ -111,7 +111,7 @@ class TapPort(Port):
     number = 0
 
     def __init__(self, registry, host, tap='tap0', **options):
-        """OPTIONS are qdes-tap's own, with '_' for '-'."""
+        """OPTIONS are qdes-tap's own, with '_' for '-'; True for flags."""
         super().__init__(f'{host.name}/{tap}')
         TapPort.number += 1
         self.host = host
@@ -120,7 +120,9 @@ class TapPort(Port):
         options.setdefault('name', f'{host.name}-{tap}')
         argv = [QDES_TAP, '--tap', tap, '--control', self.control]
         for key, value in options.items():
-            argv += ['--' + key.replace('_', '-'), str(value)]
+            argv.append('--' + key.replace('_', '-'))
+            if value is not True:
+                argv.append(str(value))
         self.process = host.start(argv, f'qdes-{tap}')
         self.logs = LogCheck(self.process, str(self))
         self.name = options['name']
