@@ -26,9 +26,13 @@ import netns                                            # noqa: E402
 from netns import Network                               # noqa: E402
 from guests import Machine, why_not as why_no_guest     # noqa: E402
 from ports import QDES_TAP, Registry, TapPort           # noqa: E402
+from procs import PATIENCE                              # noqa: E402
 
 # A test that hangs is ended after so many seconds, and fails.
-LIMIT = 120
+LIMIT = round(120 * PATIENCE)
+
+# With sanitizers, freed memory would be kept, and fail tests that bound it.
+os.environ.setdefault('ASAN_OPTIONS', 'quarantine_size_mb=1')
 
 # The networks that exist now, of the running test and of its module.
 networks = []

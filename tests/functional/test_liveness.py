@@ -50,7 +50,14 @@ def test_hello_is_answered_once(wire):
     peer.hello()
     peer.hello(to=a.address)
     a.wait_count('rx-hello', 3)
+    peer.instance += 1
+    peer.hello(to=a.address)
+    a.wait_count('rx-hello', 4)
     assert peer.receive(0.5, [peer.sock]) is None
+    # A new one by the group is.
+    peer.instance += 1
+    peer.hello()
+    assert peer.expect_message(qdeswire.Hello)[0].instance == message.instance
 
 
 def test_hello_and_bye_of_a_port(net, tap):
@@ -126,9 +133,11 @@ def test_another_instance_is_a_restarted_port(wire):
     assert peer.expect(a.send(mac(2), mac(1))), 'not flooded'
 
 
-def test_killed_peer_is_found_out_by_icmp(three):
+@pytest.mark.parametrize('options', [{}, {'mcast': '[ff15::5144]'}],
+                         ids=['ipv4', 'ipv6'])
+def test_killed_peer_is_found_out_by_icmp(net, tap, options):
     """One frame is lost to the dead port; the next one floods."""
-    a, b, c = three
+    a, b, c = [Station(tap, host, **options) for host in net.hosts(3)]
     b.speak(mac(2), a)
     b.process.kill()
     c.socket.pending()

@@ -2,6 +2,7 @@
 """What two ports really send, read by the Wireshark dissector."""
 
 import signal
+import time
 
 import dissect
 import pytest
@@ -12,6 +13,17 @@ pytestmark = pytest.mark.skipif(bool(dissect.why_not()),
                                 reason=str(dissect.why_not()))
 
 DATA, HELLO, BYE = '0', '1', '2'
+
+
+def frames(port):
+    return port.count('tx-frames') + port.count('rx-frames')
+
+
+def wait_quiet(*ports):
+    """Wait until no port has sent or got a frame for a while."""
+    seen = None
+    while seen != (seen := [frames(port) for port in ports]):
+        time.sleep(0.3)
 
 
 @pytest.mark.parametrize('options', [{}, {'mcast': '[ff15::5144]'}],
@@ -30,6 +42,10 @@ def test_capture_of_a_conversation(net, tap, options):
     one.assert_ping('10.81.0.2', count=3, size=1472)
     one.assert_ping('10.81.0.2', count=3, size=9000)
     one.assert_ping('fd81::2', count=3)
+    # From here on nobody says anything by himself.
+    for host in one, two:
+        host.sysctl('net.ipv6.conf.tap0.disable_ipv6', 1)
+    wait_quiet(a, b)
     endpoints = {p.name: endpoint(p.address) for p in (a, b)}
     sent = {p.name: p.counters for p in (a, b)}
     a.stop()

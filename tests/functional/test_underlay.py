@@ -270,6 +270,21 @@ def test_link_local_group_and_address(homes, tap):
     assert len(a.peers) == len(b.peers) == 1
 
 
+def test_two_link_local_groups_on_one_port(net, tap):
+    """Their sockets are bound to no group, but hear their own one only."""
+    hosts = net.hosts(2)
+    groups = ['[ff12::77]:4711', '[ff12::78]:4711']
+    a, b = [Station(tap, hosts[0], f'tap{n}', mcast=group, iface='eth0')
+            for n, group in enumerate(groups)]
+    c, d = [Station(tap, hosts[1], f'tap{n}', mcast=group, iface='eth0')
+            for n, group in enumerate(groups)]
+    assert_traffic(a, c)
+    assert_traffic(b, d, number=1)
+    for port in a, b, c, d:
+        assert len(port.peers) == 1
+    assert not set(a.fdb) & set(b.fdb)
+
+
 def test_multi_homed_by_route(homes, tap):
     left, middle, right = homes
     a, b = Station(tap, left), Station(tap, right)

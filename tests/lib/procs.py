@@ -13,6 +13,10 @@ import signal
 import subprocess
 import time
 
+# On a slow machine, or with sanitizers, set QDES_PATIENCE=3 in the environment
+# to wait three times as long everywhere.
+PATIENCE = float(os.environ.get('QDES_PATIENCE', '1'))
+
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,9 +29,11 @@ TROUBLE = re.compile(
 def wait_for(condition, deadline=5.0, what=None, interval=0.01):
     """Call CONDITION until it gives something true, and return that.
 
-    Fails the test when that took more than DEADLINE seconds.  WHAT says what
-    was waited for; it may be a function that is called for the message.
+    Fails the test when that took more than DEADLINE seconds (see PATIENCE).
+    WHAT says what was waited for; it may be a function that is called for the
+    message.
     """
+    deadline *= PATIENCE
     end = time.monotonic() + deadline
     while True:
         value = condition()
