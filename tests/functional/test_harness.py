@@ -80,7 +80,7 @@ def test_capture_sees_traffic(net):
     assert text.count('echo request') == 5
 
 
-def test_run_leaves_nothing_behind(tmp_path):
+def test_run_leaves_nothing_behind(net, tmp_path):
     network = netns.Network(str(tmp_path))
     host = network.hosts(1)[0]
     process = host.start(['sleep', '1000'], 'sleep')
@@ -90,6 +90,8 @@ def test_run_leaves_nothing_behind(tmp_path):
     network.close()
     assert not process.running
     assert not set(names) & set(netns.namespaces())
+    assert not Path(network.run_dir).exists()
+    assert Path(net.run_dir).exists()
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM,
@@ -114,6 +116,7 @@ def test_interrupted_run_is_cleaned_up(net, tmp_path, number):
         assert netns.namespaces(run.pid)
         netns.sweep()
     assert not netns.namespaces(run.pid)
+    assert not netns.run_dirs(run.pid)
 
 
 def test_program_dies_with_the_run():

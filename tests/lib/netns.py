@@ -9,9 +9,9 @@ with it:
     10.80.0.1/24                               10.80.0.2/24
     fd80:0::1/64                               fd80:0::2/64
 
-All of a run's namespaces are called qdes-PID-..., with the process ID of the
-run: two runs do not meet, and what a killed run has left is known by its
-dead process and removed by the next one.
+All of a run's namespaces and folders are called qdes-PID-..., with the process
+ID of the run: two runs do not meet, and what a killed run has left is known by
+its dead process and removed by the next one.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 
 from procs import Process, wait_for
 
@@ -69,13 +70,24 @@ def namespaces(pid=None):
         return []
 
 
+def run_dirs(pid=None):
+    """The folders for Unix sockets that test runs have now."""
+    own = '[0-9]*' if pid is None else pid
+    return sorted(Path(tempfile.gettempdir()).glob(f'qdes-{own}-*'))
+
+
 def sweep(pid=None):
-    """Remove the namespaces of run PID, or those of all dead runs."""
+    """Remove what run PID has left, or what all dead runs have."""
+    def is_due(name):
+        owner = name.split('-')[1]
+        return owner.isdigit() and (pid is not None or
+                                    not os.path.exists(f'/proc/{owner}'))
     for name in namespaces(pid):
-        owner = int(name.split('-')[1])
-        if pid is None and os.path.exists(f'/proc/{owner}'):
-            continue
-        remove_namespace(name)
+        if is_due(name):
+            remove_namespace(name)
+    for path in run_dirs(pid):
+        if is_due(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class Namespace:
