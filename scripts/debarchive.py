@@ -23,9 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / '.cache'
 
-MIRROR = 'http://deb.debian.org/debian'
-SECURITY = 'http://deb.debian.org/debian-security'
-KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 
 # Where a version that neither the machine's release nor stable has is looked
 # for, in this order.
@@ -134,9 +131,12 @@ def archive_entries(release, entries):
                 security = security or (uri, keep)
             elif release in suites and path.endswith('/debian'):
                 main = main or (uri, keep)
-    default = {'Signed-By': KEYRING} if Path(KEYRING).exists() else {}
-    main = main or (MIRROR, default)
-    return main, security or (SECURITY, main[1])
+    if not main:
+        raise ArchiveError(f'no source of Debian {release} main in /etc/apt, '
+                           'from which to know a mirror; add one')
+    uri, keep = main
+    # Most mirrors have the security archive beside the archive proper.
+    return main, security or (uri.rstrip('/') + '-security', keep)
 
 
 class View:
