@@ -23,7 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / '.cache'
 
-
 # Where a version that neither the machine's release nor stable has is looked
 # for, in this order.
 LATER = ('testing', 'unstable')
