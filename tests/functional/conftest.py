@@ -43,6 +43,10 @@ def _terminated(_number, _frame):
 
 
 def pytest_configure():
+    # What the tests are started by may have them ignored, and that is
+    # inherited: by nohup(1), or in the background of a shell.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminated)
 
 
