@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Options of a port, and what they mean
+ * Options of a port, what they mean, and the limits that every port has
  *
  * A front end (-netdev qdes, qdes-tap) fills a QdesOptions with what its user
  * wrote; qdes_config_init() checks the whole of it and makes the QdesConfig
@@ -27,6 +27,10 @@
 #define QDES_DEFAULT_MAX_MACS 8192          /* entries */
 #define QDES_MAX_MAX_MACS 1048576           /* entries */
 #define QDES_MAX_PEERS 4096                 /* peers */
+#define QDES_FRAME_MIN 14       /* bytes: two addresses and a type */
+#define QDES_FRAME_MAX 65499    /* bytes: 65535 less IPv4, UDP, QDES headers */
+#define QDES_HELLO_MS 10000     /* from one HELLO to the next */
+#define QDES_HOLD_MS 30000      /* a peer that stays silent so long is gone */
 #define QDES_NAME_MAX 63                    /* bytes of UTF-8 */
 #define QDES_MIN_SOCKBUF 4096               /* bytes */
 #define QDES_MAX_SOCKBUF (1 << 30)          /* bytes */

@@ -46,11 +46,7 @@
 
 typedef struct QdesFabric QdesFabric;
 
-#define QDES_FRAME_MIN 14       /* bytes: two addresses and a type */
-#define QDES_FRAME_MAX 65499    /* bytes: 65535 less IPv4, UDP, QDES headers */
 #define QDES_BUDGET 64          /* datagrams per descriptor and event */
-#define QDES_HELLO_MS 10000     /* from one HELLO to the next */
-#define QDES_HOLD_MS 30000      /* a peer that stays silent so long is gone */
 
 typedef enum QdesWatch {
     QDES_WATCH_NONE = 0,        /* stop watching: the fd may be closed next */

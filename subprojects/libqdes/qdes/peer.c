@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "qdes/chain.h"
-#include "qdes/fabric.h"
 
 typedef struct Slot {
     QdesPeer peer;

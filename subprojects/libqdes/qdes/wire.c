@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "qdes/bytes.h"
-#include "qdes/fabric.h"
 #include "qdes/name.h"
 
 #define TLV_HEADER_SIZE 4
