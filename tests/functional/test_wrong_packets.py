@@ -327,7 +327,7 @@ def test_answers_to_newcomers_are_bounded(net, tap):
     target.wait_count('rx-hello', 500)
     sent = target.changes(target.before)
     sent = sent['tx-hello'] + sent.get('tx-control-errors', 0)
-    assert 64 <= sent <= 64 * (time.monotonic() - start + 2)
+    assert 16 <= sent <= 16 * (time.monotonic() - start + 2)
 
 
 def mac_of(host):

@@ -376,14 +376,14 @@ START_TEST(test_answers_are_bounded)
                                 len), size);
         WAIT(&p, 1, C(p, rx_hello) == (uint64_t)i);
     }
-    ck_assert_uint_eq(C(p, tx_hello), 1 + 64);
+    ck_assert_uint_eq(C(p, tx_hello), 1 + 16);
     now += 1000;
     hello.instance = 501;
     size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
     ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss, len),
                      size);
     WAIT(&p, 1, C(p, rx_hello) == 501);
-    ck_assert_uint_eq(C(p, tx_hello), 1 + 65);
+    ck_assert_uint_eq(C(p, tx_hello), 1 + 17);
     close(fd);
     port_close(p);
 }
@@ -658,6 +658,45 @@ START_TEST(test_unreachable_on_send)
 }
 END_TEST
 
+/* A peer that ends must not take the port's own HELLO or BYE with it. */
+START_TEST(test_control_after_error)
+{
+    Port *p = port_open("a");
+    struct sockaddr_storage ss;
+    socklen_t len;
+    uint8_t data[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
+    struct pollfd pfd = { .events = POLLIN };
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    QdesAddr addr = status->local;
+    int fd, i;
+
+    qdes_status_free(status);
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    qdes_wire_encode_header(data, QDES_WIRE_DATA, 0);
+    memcpy(data + 8, broadcast, 6);
+    unit_mac(data + 14, 2);
+    ck_assert_int_eq(sendto(fd, data, sizeof(data), 0,
+                            (struct sockaddr *)&ss, len), sizeof(data));
+    WAIT(&p, 1, C(p, fdb_learned) == 1);
+    close(fd);
+
+    ck_assert(send_to(p, 2, 1));
+    for (i = 0; i < p->n_fds; i++) {
+        pfd.fd = p->fds[i].fd;
+        if (poll(&pfd, 1, 100) == 1 && (pfd.revents & POLLERR)) {
+            break;
+        }
+    }
+    ck_assert(pfd.revents & POLLERR);
+    qdes_fabric_set_link(p->fabric, false, now);
+    ck_assert_uint_eq(C(p, tx_bye), 1);
+    ck_assert_uint_eq(C(p, tx_control_errors), 0);
+    ck_assert_uint_eq(C(p, peers_unreachable), 1);
+    port_close(p);
+}
+END_TEST
+
 START_TEST(test_summary_and_text)
 {
     Port *ports[2];
@@ -759,6 +798,7 @@ int main(void)
     tcase_add_test(tc, test_frame_sizes);
     tcase_add_test(tc, test_unreachable);
     tcase_add_test(tc, test_unreachable_on_send);
+    tcase_add_test(tc, test_control_after_error);
     tcase_add_test(tc, test_summary_and_text);
     tcase_add_test(tc, test_hello_interval);
     tcase_add_test(tc, test_refusals);

@@ -71,6 +71,13 @@ void qdes_fabric_arm(QdesFabric *f, int64_t when);
 /* Something valid came from @from.  Returns its slot. */
 uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now);
 
+/*
+ * Can @err, of sending, be about an earlier datagram?  What is surely about
+ * this one may come when the ports of this host have had their copy of a
+ * flood already: to try again would give them another.
+ */
+bool qdes_fabric_may_be_late(int err);
+
 /* The peer in @slot is gone, and all that leads to it. */
 void qdes_fabric_forget(QdesFabric *f, uint32_t slot);
 

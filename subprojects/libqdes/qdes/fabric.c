@@ -168,6 +168,12 @@ static bool is_unreachable(int err)
     return err == ENETUNREACH || err == EHOSTUNREACH || err == ECONNREFUSED;
 }
 
+bool qdes_fabric_may_be_late(int err)
+{
+    return err != EAGAIN && err != ENOBUFS && err != ENOMEM &&
+           err != EPERM && err != ENODEV;
+}
+
 /*
  * The socket cannot reach the peer to which @dst was found to lead, and this
  * was no error of an earlier datagram: the peer is as good as gone, and the
@@ -222,6 +228,9 @@ static bool forward(QdesFabric *f, const QdesEthHeader *eth,
         }
         if (ret == -EAGAIN) {
             return false;
+        }
+        if (!qdes_fabric_may_be_late(-ret)) {
+            break;
         }
         qdes_fabric_forget_unreachable(f);
         if (try == 1 && way == WAY_PEER && is_unreachable(-ret)) {

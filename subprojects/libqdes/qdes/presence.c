@@ -3,7 +3,14 @@
 
 #include "qdes/fabric-private.h"
 
-#define MAX_ANSWERS 64          /* HELLOs to newcomers, in a second */
+#include <errno.h>
+
+/*
+ * HELLOs to newcomers, in a second.  One to an address that nobody has takes
+ * room in the socket for as long as the kernel asks for its owner, some three
+ * seconds: they must never fill it, or frames would wait for invented peers.
+ */
+#define MAX_ANSWERS 16
 
 /* Peers */
 
@@ -76,12 +83,20 @@ static void send_control(QdesFabric *f, QdesWireType type, const QdesAddr *to)
     };
     uint8_t data[QDES_WIRE_HELLO_SIZE];
     struct iovec iov = { .iov_base = data };
-    int ret;
+    int ret = -EAGAIN;
+    int try;
 
     g_strlcpy(hello.name, f->config.name, sizeof(hello.name));
     iov.iov_len = qdes_wire_encode_hello(data, type, f->config.netid, &hello);
-    ret = to ? qdes_underlay_send(f->underlay, to, &iov, 1)
-             : qdes_underlay_flood(f->underlay, &iov, 1);
+    /* The first error may be one of an earlier datagram. */
+    for (try = 0; try < 2; try++) {
+        ret = to ? qdes_underlay_send(f->underlay, to, &iov, 1)
+                 : qdes_underlay_flood(f->underlay, &iov, 1);
+        if (ret == 0 || !qdes_fabric_may_be_late(-ret)) {
+            break;
+        }
+        qdes_fabric_forget_unreachable(f);
+    }
     if (ret < 0) {
         QDES_COUNT(&f->stats, tx_control_errors);
     } else if (type == QDES_WIRE_HELLO) {
