@@ -3,6 +3,7 @@
 
 #include "qdes/config.h"
 
+#include <ifaddrs.h>
 #include <net/if.h>
 #include <string.h>
 
@@ -81,6 +82,11 @@ static bool check_local(QdesConfig *config, const char *localaddr,
                      localaddr);
         return false;
     }
+    if (qdes_addr_needs_scope(&config->local) && !config->local.scope) {
+        OPTION_ERROR(errp, "localaddr=%s: a link-local address is one "
+                     "interface's; name it, as in fe80::1%%eth0", localaddr);
+        return false;
+    }
     if (qdes_addr_is_v4(&config->local) != v4) {
         OPTION_ERROR(errp, "localaddr=%s: not of the same family as the "
                      "group; give an %s address", localaddr,
@@ -88,6 +94,24 @@ static bool check_local(QdesConfig *config, const char *localaddr,
         return false;
     }
     return true;
+}
+
+static bool is_loopback(const char *iface)
+{
+    struct ifaddrs *all = NULL;
+    const struct ifaddrs *ifa;
+    bool ret = false;
+
+    if (getifaddrs(&all) < 0) {
+        return true;            /* not known to be none */
+    }
+    for (ifa = all; ifa; ifa = ifa->ifa_next) {
+        if (strcmp(ifa->ifa_name, iface) == 0) {
+            ret = ifa->ifa_flags & IFF_LOOPBACK;
+        }
+    }
+    freeifaddrs(all);
+    return ret;
 }
 
 /* The interface may also come with a link-local group, which needs one. */
@@ -118,6 +142,13 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
     if (!if_nametoindex(iface)) {
         OPTION_ERROR(errp, "iface=%s: there is no such interface; 'ip link' "
                      "lists them", iface);
+        return false;
+    }
+    if (qdes_addr_is_loopback(&config->local) && !is_loopback(iface)) {
+        config->local.port = 0;
+        OPTION_ERROR(errp, "localaddr=%s: nothing is sent from there by "
+                     "iface=%s; leave out one of the two",
+                     qdes_addr_format(&config->local, text), iface);
         return false;
     }
     g_strlcpy(config->iface, iface, sizeof(config->iface));

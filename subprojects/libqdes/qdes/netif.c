@@ -61,6 +61,13 @@ static void find_by_route(QdesNetif *netif, const struct ifaddrs *all,
     close(fd);
 }
 
+static void set_index(QdesNetif *netif, unsigned index)
+{
+    if (if_indextoname(index, netif->name)) {
+        netif->index = index;
+    }
+}
+
 static void find_loopback(QdesNetif *netif, const struct ifaddrs *all)
 {
     const struct ifaddrs *ifa;
@@ -74,29 +81,52 @@ static void find_loopback(QdesNetif *netif, const struct ifaddrs *all)
 }
 
 /*
+ * What the group sees as source of what is sent to it by the very interface;
+ * false when nothing can be sent that way.
+ */
+static bool find_source(QdesAddr *source, const QdesNetif *netif,
+                        const QdesAddr *group)
+{
+    struct ip_mreqn mreqn = { .imr_ifindex = netif->index };
+    bool v4 = qdes_addr_is_v4(group);
+    QdesAddr to = *group;
+    struct sockaddr_storage ss;
+    socklen_t len;
+    bool ok;
+    int fd;
+
+    to.scope = qdes_addr_needs_scope(group) ? netif->index : 0;
+    len = qdes_addr_to_sockaddr(&to, &ss);
+    fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+    if (fd < 0) {
+        return false;
+    }
+    ok = (v4 ? setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &mreqn,
+                          sizeof(mreqn))
+             : setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &netif->index,
+                          sizeof(netif->index))) == 0 &&
+         connect(fd, (struct sockaddr *)&ss, len) == 0;
+    len = sizeof(ss);
+    ok = ok && getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+         qdes_addr_from_sockaddr(source, (struct sockaddr *)&ss);
+    close(fd);
+    source->port = 0;
+    if (ok && qdes_addr_needs_scope(source)) {
+        source->scope = netif->index;
+    }
+    return ok;
+}
+
+/*
  * Is there a route for the group through the very interface?  IPv4 needs none
  * when the interface is given; IPv6 does, and on loopback it exists only where
  * root has made one: without it every frame would be lost.
  */
 static bool has_route(const QdesNetif *netif, const QdesAddr *group)
 {
-    struct sockaddr_storage ss;
-    socklen_t len = qdes_addr_to_sockaddr(group, &ss);
-    bool ok;
-    int fd;
+    QdesAddr source;
 
-    if (qdes_addr_is_v4(group)) {
-        return true;
-    }
-    fd = socket(AF_INET6, SOCK_DGRAM, 0);
-    ok = fd >= 0 &&
-         setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &netif->index,
-                    sizeof(netif->index)) == 0 &&
-         connect(fd, (struct sockaddr *)&ss, len) == 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    return ok;
+    return qdes_addr_is_v4(group) || find_source(&source, netif, group);
 }
 
 static bool is_loopback(const QdesNetif *netif, const struct ifaddrs *all)
@@ -111,7 +141,7 @@ static bool is_loopback(const QdesNetif *netif, const struct ifaddrs *all)
     return false;
 }
 
-/* An address of the interface: one that peers elsewhere can use if any. */
+/* What peers see, or an address of the interface that they can use, if any. */
 static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
                      const QdesConfig *config)
 {
@@ -122,6 +152,11 @@ static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
     netif->addr = config->local;
     netif->addr.port = 0;
     if (!qdes_addr_is_any(&netif->addr) || !netif->index) {
+        return;
+    }
+    if (find_source(&addr, netif, &config->group) &&
+        !qdes_addr_is_any(&addr)) {
+        netif->addr = addr;
         return;
     }
     for (ifa = all; ifa; ifa = ifa->ifa_next) {
@@ -135,7 +170,8 @@ static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
     }
 }
 
-void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, GArray *own)
+void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
+                     GArray *own)
 {
     struct ifaddrs *all = NULL;
     const struct ifaddrs *ifa;
@@ -149,8 +185,16 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, GArray *own)
         set_name(netif, config->iface);
     } else if (!qdes_addr_is_any(&config->local)) {
         find_by_addr(netif, all, &config->local);
+        if (!netif->index && qdes_addr_is_loopback(&config->local)) {
+            /* All of 127.0.0.0/8 is this host's, though one is listed. */
+            find_loopback(netif, all);
+        }
     } else {
-        find_by_route(netif, all, &config->group);
+        if (route > 0) {
+            set_index(netif, route);
+        } else if (route < 0) {
+            find_by_route(netif, all, &config->group);
+        }
         if (!netif->index) {
             find_loopback(netif, all);
             netif->fallback = netif->index != 0;

@@ -8,6 +8,11 @@
  * ports of one host still meet.  (Not so for IPv6: Linux carries no IPv6
  * multicast on loopback unless root adds a local route for the group.)
  *
+ * A socket that is connected to the group tells the address that its route
+ * gives; the interface is the one that has this address.  That is wrong where
+ * several have it, or where a host has one address, on loopback, for all its
+ * interfaces; so a system that tells the route itself is believed first.
+ *
  * Asks the system anew at each call and keeps nothing; portable.
  */
 
@@ -20,14 +25,17 @@ typedef struct QdesNetif {
     unsigned index;             /* 0: there is none */
     char name[QDES_IFNAME_SIZE];
     bool fallback;              /* loopback, for want of a route */
-    QdesAddr addr;              /* an address of it, or the wildcard */
+    QdesAddr addr;              /* that the group sees, or the wildcard */
 } QdesNetif;
 
 /*
- * The interface of the group, as things are now.  Where @own is not NULL, it
- * is filled with all IP addresses of this host (QdesAddr, port 0).
+ * The interface of the group, as things are now.  @route is the index of the
+ * interface to which the route for the group leads, 0: there is none, -1: not
+ * known.  Where @own is not NULL, it is filled with all IP addresses of this
+ * host (QdesAddr, port 0).
  */
-void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, GArray *own);
+void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
+                     GArray *own);
 
 bool qdes_netif_equal(const QdesNetif *a, const QdesNetif *b);
 

@@ -217,6 +217,84 @@ static uint32_t drops(int fd)
     return info[SK_MEMINFO_DROPS];
 }
 
+/* The interface in the answer to a question for a route. */
+static int route_index(const struct nlmsghdr *nh, size_t size)
+{
+    const struct rtmsg *rtm = NLMSG_DATA(nh);
+    const struct nlmsgerr *error = NLMSG_DATA(nh);
+    const struct rtattr *rta = RTM_RTA(rtm);
+    size_t left;
+    int index;
+
+    if (!NLMSG_OK(nh, size)) {
+        return -1;
+    }
+    if (nh->nlmsg_type == NLMSG_ERROR) {
+        return error->error == -ENETUNREACH || error->error == -EHOSTUNREACH
+               ? 0 : -1;
+    }
+    if (nh->nlmsg_type != RTM_NEWROUTE) {
+        return -1;
+    }
+    if (rtm->rtm_type != RTN_UNICAST && rtm->rtm_type != RTN_LOCAL &&
+        rtm->rtm_type != RTN_MULTICAST) {
+        return 0;
+    }
+    left = RTM_PAYLOAD(nh);
+    for (; RTA_OK(rta, left); rta = RTA_NEXT(rta, left)) {
+        if (rta->rta_type == RTA_OIF && RTA_PAYLOAD(rta) == sizeof(index)) {
+            memcpy(&index, RTA_DATA(rta), sizeof(index));
+            return index;
+        }
+    }
+    return -1;
+}
+
+static int group_route(const QdesAddr *group)
+{
+    bool v4 = qdes_addr_is_v4(group);
+    size_t ip_size = v4 ? 4 : 16;
+    struct {
+        struct nlmsghdr nh;
+        struct rtmsg rtm;
+        struct rtattr rta;
+        uint8_t ip[16];
+    } request = {
+        .nh = {
+            .nlmsg_len = offsetof(typeof(request), ip) + ip_size,
+            .nlmsg_type = RTM_GETROUTE,
+            .nlmsg_flags = NLM_F_REQUEST,
+        },
+        .rtm = {
+            .rtm_family = v4 ? AF_INET : AF_INET6,
+            .rtm_dst_len = 8 * ip_size,
+        },
+        .rta = {
+            .rta_type = RTA_DST,
+            .rta_len = RTA_LENGTH(ip_size),
+        },
+    };
+    union {
+        struct nlmsghdr nh;
+        char buf[4096];
+    } answer;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    int index = -1;
+    ssize_t size;
+
+    if (fd < 0) {
+        return -1;
+    }
+    memcpy(request.ip, group->ip + sizeof(group->ip) - ip_size, ip_size);
+    if (send(fd, &request, request.nh.nlmsg_len, 0) >= 0) {
+        /* The kernel has answered before send() returns. */
+        size = recv(fd, &answer, sizeof(answer), MSG_DONTWAIT);
+        index = size > 0 ? route_index(&answer.nh, size) : -1;
+    }
+    close(fd);
+    return index;
+}
+
 static int monitor_open(void)
 {
     struct sockaddr_nl addr = {
@@ -254,6 +332,7 @@ const QdesUnderlayOs qdes_underlay_linux = {
     .set_buffer = set_buffer,
     .unreachable = unreachable,
     .drops = drops,
+    .group_route = group_route,
     .monitor_open = monitor_open,
     .monitor_drain = monitor_drain,
 };

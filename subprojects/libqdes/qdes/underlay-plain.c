@@ -36,6 +36,11 @@ static uint32_t drops(int fd G_GNUC_UNUSED)
     return 0;
 }
 
+static int group_route(const QdesAddr *group G_GNUC_UNUSED)
+{
+    return -1;
+}
+
 static int monitor_open(void)
 {
     return -1;
@@ -52,6 +57,7 @@ const QdesUnderlayOs qdes_underlay_plain = {
     .set_buffer = set_buffer,
     .unreachable = unreachable,
     .drops = drops,
+    .group_route = group_route,
     .monitor_open = monitor_open,
     .monitor_drain = monitor_drain,
 };

@@ -99,6 +99,26 @@ static bool open_group(QdesUnderlay *u, GError **errp)
     return system_error(errp, "mcast", text, "cannot bind to it");
 }
 
+/* A socket can be bound to one, but only connected with SO_BROADCAST. */
+static bool is_broadcast(const QdesAddr *addr)
+{
+    struct sockaddr_storage ss;
+    QdesAddr to = *addr;
+    socklen_t len;
+    bool ret;
+    int fd;
+
+    to.port = 9;                /* none is sent to, but 0 is no port */
+    len = qdes_addr_to_sockaddr(&to, &ss);
+    fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+    ret = fd >= 0 && qdes_addr_is_v4(addr) &&
+          connect(fd, (struct sockaddr *)&ss, len) < 0 && errno == EACCES;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ret;
+}
+
 static bool open_unicast(QdesUnderlay *u, GError **errp)
 {
     char text[QDES_ADDR_STRLEN];
@@ -132,6 +152,12 @@ static bool open_unicast(QdesUnderlay *u, GError **errp)
         default:
             return system_error(errp, "localaddr", text, "cannot bind to it");
         }
+    }
+    if (is_broadcast(&u->config.local)) {
+        g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
+                    "localaddr=%s: a broadcast address, which nobody can "
+                    "answer to; give an address of this host", text);
+        return false;
     }
     len = sizeof(ss);
     if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ||
@@ -266,16 +292,21 @@ QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
     bool was_joined = u->joined;
     QdesNetif netif;
 
-    qdes_netif_find(&netif, &u->config, u->own);
+    qdes_netif_find(&netif, &u->config, u->os->group_route(&u->config.group),
+                    u->own);
     if (qdes_netif_equal(&netif, &u->netif) && was_joined) {
         return QDES_REFRESH_SAME;
     }
-    if (was_joined && netif.index == u->netif.index) {
-        u->netif = netif;
-        return QDES_REFRESH_ADDRESS;
-    }
     if (was_joined) {
         change_membership(u, MCAST_LEAVE_GROUP, u->netif.index);
+    }
+    if (was_joined && netif.index == u->netif.index && join(u, netif.index)) {
+        /*
+         * Joined anew all the same: an interface may lose its groups together
+         * with its addresses, and switches may have to hear of a new one.
+         */
+        u->netif = netif;
+        return QDES_REFRESH_ADDRESS;
     }
     u->joined = netif.index && join(u, netif.index);
     if (!u->joined) {

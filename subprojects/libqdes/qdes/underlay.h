@@ -53,6 +53,12 @@ typedef struct QdesUnderlayOs {
     /* Datagrams dropped by the kernel at this socket so far, modulo 2^32. */
     uint32_t (*drops)(int fd);
 
+    /*
+     * The interface to which the route for @group leads, 0: there is no such
+     * route, -1: the system does not tell.
+     */
+    int (*group_route)(const QdesAddr *group);
+
     /* A descriptor that tells of changes; -1: there is none. */
     int (*monitor_open)(void);
 
