@@ -697,6 +697,19 @@ START_TEST(test_control_after_error)
 }
 END_TEST
 
+/* More than any system grants, for two sockets, is one warning. */
+START_TEST(test_buffer_not_granted)
+{
+    QdesOptions options = { .has_rcvbuf = true, .rcvbuf = QDES_MAX_SOCKBUF };
+    Port *p = port_open_with(&options, false);
+    const char *said = strstr(p->log->str, "warning: rcvbuf=1073741824: ");
+
+    ck_assert_ptr_nonnull(said);
+    ck_assert_ptr_null(strstr(said + 20, "rcvbuf="));
+    port_close(p);
+}
+END_TEST
+
 START_TEST(test_summary_and_text)
 {
     Port *ports[2];
@@ -799,6 +812,7 @@ int main(void)
     tcase_add_test(tc, test_unreachable);
     tcase_add_test(tc, test_unreachable_on_send);
     tcase_add_test(tc, test_control_after_error);
+    tcase_add_test(tc, test_buffer_not_granted);
     tcase_add_test(tc, test_summary_and_text);
     tcase_add_test(tc, test_hello_interval);
     tcase_add_test(tc, test_refusals);

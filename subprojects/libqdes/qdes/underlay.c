@@ -167,15 +167,20 @@ static bool open_unicast(QdesUnderlay *u, GError **errp)
     return true;
 }
 
-static void set_buffer(QdesUnderlay *u, const char *name, int fd, int option,
-                       int bytes, const QdesHost *host, void *opaque)
+/* Of the sockets from @first on; what is not granted is said once. */
+static void set_buffers(QdesUnderlay *u, const char *name, int first,
+                        int option, int bytes, const QdesHost *host,
+                        void *opaque)
 {
-    int granted;
+    int granted = bytes;
+    int i;
 
     if (!bytes) {
         return;
     }
-    granted = u->os->set_buffer(fd, option, bytes);
+    for (i = first; i < N_SOCKETS; i++) {
+        granted = MIN(granted, u->os->set_buffer(u->fd[i], option, bytes));
+    }
     if (granted < bytes) {
         g_autofree char *text =
             g_strdup_printf("%s=%d: the system grants %d bytes; its limit is "
@@ -204,12 +209,8 @@ QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
         qdes_underlay_free(u);
         return NULL;
     }
-    set_buffer(u, "sndbuf", u->fd[UNICAST], SO_SNDBUF, config->sndbuf, host,
-               opaque);
-    set_buffer(u, "rcvbuf", u->fd[UNICAST], SO_RCVBUF, config->rcvbuf, host,
-               opaque);
-    set_buffer(u, "rcvbuf", u->fd[GROUP], SO_RCVBUF, config->rcvbuf, host,
-               opaque);
+    set_buffers(u, "sndbuf", UNICAST, SO_SNDBUF, config->sndbuf, host, opaque);
+    set_buffers(u, "rcvbuf", GROUP, SO_RCVBUF, config->rcvbuf, host, opaque);
     /* Watch first, look afterwards: so no change falls in between. */
     u->monitor_fd = u->os->monitor_open();
     qdes_underlay_refresh(u);
