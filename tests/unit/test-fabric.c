@@ -351,6 +351,60 @@ START_TEST(test_hello_and_bye)
 }
 END_TEST
 
+/*
+ * A frame that was sent before a BYE and is read after it: delivered, but no
+ * reason to send to who is gone.
+ */
+START_TEST(test_frame_after_bye)
+{
+    Port *p = port_open("a");
+    uint8_t data[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
+    uint8_t control[QDES_WIRE_HELLO_SIZE];
+    QdesWireHello hello = { .instance = 7 };
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(&status->local, &ss);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    size_t size;
+
+    qdes_status_free(status);
+    qdes_wire_encode_header(data, QDES_WIRE_DATA, 0);
+    memcpy(data + 8, broadcast, 6);
+    unit_mac(data + 14, 2);
+    size = qdes_wire_encode_hello(control, QDES_WIRE_HELLO, 0, &hello);
+    sendto(fd, control, size, 0, (struct sockaddr *)&ss, len);
+    sendto(fd, data, sizeof(data), 0, (struct sockaddr *)&ss, len);
+    WAIT(&p, 1, C(p, fdb_learned) == 1);
+    size = qdes_wire_encode_hello(control, QDES_WIRE_BYE, 0, &hello);
+    sendto(fd, control, size, 0, (struct sockaddr *)&ss, len);
+    sendto(fd, data, sizeof(data), 0, (struct sockaddr *)&ss, len);
+    WAIT(&p, 1, p->frames->len == 2);
+    ck_assert_uint_eq(C(p, peers_bye), 1);
+    ck_assert_uint_eq(C(p, fdb_learned), 1);
+    ck_assert_uint_eq(C(p, peers_added), 1);
+    ck_assert(send_to(p, 2, 1));
+    ck_assert_uint_eq(C(p, tx_flooded), 1);
+
+    /* HELLO says that it is back; so does a frame some seconds later. */
+    hello.instance = 8;
+    size = qdes_wire_encode_hello(control, QDES_WIRE_HELLO, 0, &hello);
+    sendto(fd, control, size, 0, (struct sockaddr *)&ss, len);
+    sendto(fd, data, sizeof(data), 0, (struct sockaddr *)&ss, len);
+    WAIT(&p, 1, p->frames->len == 3);
+    ck_assert_uint_eq(C(p, peers_added), 2);
+    ck_assert_uint_eq(C(p, fdb_learned), 3); /* with this side's own */
+    size = qdes_wire_encode_hello(control, QDES_WIRE_BYE, 0, &hello);
+    sendto(fd, control, size, 0, (struct sockaddr *)&ss, len);
+    WAIT(&p, 1, C(p, peers_bye) == 2);
+    now += 2000;
+    sendto(fd, data, sizeof(data), 0, (struct sockaddr *)&ss, len);
+    WAIT(&p, 1, p->frames->len == 4);
+    ck_assert_uint_eq(C(p, peers_added), 3);
+    close(fd);
+    port_close(p);
+}
+END_TEST
+
 /* Newcomers without number do not make a port send without bound. */
 START_TEST(test_answers_are_bounded)
 {
@@ -802,6 +856,7 @@ int main(void)
     tcase_add_loop_test(tc, test_own_traffic, 0, 2);
     tcase_add_loop_test(tc, test_networks_are_apart, 0, 2);
     tcase_add_test(tc, test_hello_and_bye);
+    tcase_add_test(tc, test_frame_after_bye);
     tcase_add_test(tc, test_answers_are_bounded);
     tcase_add_test(tc, test_silent_peer);
     tcase_add_test(tc, test_backpressure);

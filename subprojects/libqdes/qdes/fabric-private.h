@@ -17,6 +17,7 @@
 #include "qdes/wire.h"
 
 #define QDES_RX_SIZE 65536      /* bytes, no datagram is larger */
+#define QDES_DEPARTED 16        /* endpoints that said BYE of late */
 #define QDES_TICK_MS 1000       /* how late ageing and expiry may come */
 
 /* What is said at most once. */
@@ -51,6 +52,12 @@ struct QdesFabric {
     int64_t refresh_at;
     int64_t timer;              /* what the host was told */
 
+    struct {
+        QdesAddr addr;
+        int64_t when;           /* ms, 0: not in use */
+    } departed[QDES_DEPARTED];
+    unsigned next_departed;
+
     QdesClaims claims;          /* on MAC addresses of this side */
 
     uint8_t header[QDES_WIRE_HEADER_SIZE]; /* of each DATA datagram */
@@ -68,7 +75,10 @@ bool qdes_fabric_first(QdesFabric *f, QdesSaid what);
 /* Have qdes_fabric_tick() called at @when at the latest. */
 void qdes_fabric_arm(QdesFabric *f, int64_t when);
 
-/* Something valid came from @from.  Returns its slot. */
+/*
+ * Something valid came from @from.  Returns its slot, or QDES_PEER_NONE when
+ * it said BYE just now: what it sent before may be read after that.
+ */
 uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now);
 
 /*

@@ -300,7 +300,9 @@ static void take_frame(QdesFabric *f, const uint8_t *frame, size_t size,
         return;
     }
     slot = qdes_fabric_hear(f, from, now);
-    learn(f, eth->src, slot, now);
+    if (slot != QDES_PEER_NONE) {
+        learn(f, eth->src, slot, now);
+    }
     if (!f->link_up) {
         QDES_COUNT(&f->stats, rx_drop_link);
         return;

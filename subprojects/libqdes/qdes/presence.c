@@ -12,6 +12,8 @@
  */
 #define MAX_ANSWERS 16
 
+#define DEPARTED_MS 2000        /* how long frames may arrive after a BYE */
+
 /* Peers */
 
 void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
@@ -50,7 +52,44 @@ void qdes_fabric_expire(QdesFabric *f, int64_t now)
     }
 }
 
-uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now)
+static bool has_departed(const QdesFabric *f, const QdesAddr *addr,
+                         int64_t now)
+{
+    int i;
+
+    for (i = 0; i < QDES_DEPARTED; i++) {
+        if (f->departed[i].when &&
+            now - f->departed[i].when < DEPARTED_MS &&
+            qdes_addr_equal(&f->departed[i].addr, addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void remember_departed(QdesFabric *f, const QdesAddr *addr,
+                              int64_t now)
+{
+    unsigned i = f->next_departed++ % QDES_DEPARTED;
+
+    f->departed[i].addr = *addr;
+    f->departed[i].when = now;
+}
+
+/* It is back. */
+static void forget_departed(QdesFabric *f, const QdesAddr *addr)
+{
+    int i;
+
+    for (i = 0; i < QDES_DEPARTED; i++) {
+        if (qdes_addr_equal(&f->departed[i].addr, addr)) {
+            f->departed[i].when = 0;
+        }
+    }
+}
+
+/* Count the news about a peer that was just heard. */
+static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
 {
     bool added, evicted;
     uint32_t slot = qdes_peers_heard(f->peers, from, now, &added, &evicted);
@@ -70,6 +109,16 @@ uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now)
         qdes_fabric_arm(f, now + QDES_TICK_MS);
     }
     return slot;
+}
+
+uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now)
+{
+    uint32_t slot = qdes_peers_find(f->peers, from);
+
+    if (slot == QDES_PEER_NONE && has_departed(f, from, now)) {
+        return QDES_PEER_NONE;
+    }
+    return note_heard(f, from, now);
 }
 
 /* HELLO and BYE */
@@ -137,9 +186,12 @@ static void answer(QdesFabric *f, const QdesAddr *to, int64_t now)
 static void take_hello(QdesFabric *f, const QdesWireHello *hello,
                        const QdesAddr *from, bool by_group, int64_t now)
 {
-    uint32_t slot = qdes_fabric_hear(f, from, now);
+    uint32_t slot = note_heard(f, from, now);
     QdesPeerNews news = qdes_peers_hello(f->peers, slot, hello);
 
+    if (news != QDES_PEER_SAME) {
+        forget_departed(f, from);
+    }
     if (news == QDES_PEER_RESTARTED) {
         qdes_fdb_flush_owner(f->fdb, slot);
     }
@@ -150,7 +202,7 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
 }
 
 static void take_bye(QdesFabric *f, const QdesWireHello *bye,
-                     const QdesAddr *from)
+                     const QdesAddr *from, int64_t now)
 {
     uint32_t slot = qdes_peers_find(f->peers, from);
     const QdesPeer *peer;
@@ -161,6 +213,7 @@ static void take_bye(QdesFabric *f, const QdesWireHello *bye,
     peer = qdes_peers_get(f->peers, slot);
     if (!peer->alive || peer->instance == bye->instance) {
         QDES_COUNT(&f->stats, peers_bye);
+        remember_departed(f, from, now);
         qdes_fabric_forget(f, slot);
     }
 }
@@ -183,7 +236,7 @@ void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
         take_hello(f, &hello, from, by_group, now);
     } else {
         QDES_COUNT(&f->stats, rx_bye);
-        take_bye(f, &hello, from);
+        take_bye(f, &hello, from, now);
     }
 }
 
