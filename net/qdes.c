@@ -170,10 +170,11 @@ static void net_qdes_sent(NetClientState *nc, ssize_t size)
     net_qdes_defer(s);
 }
 
-static QdesDelivery net_qdes_deliver(void *opaque, const uint8_t *frame,
-                                     size_t size)
+static QdesDelivery net_qdes_deliver(void *opaque, const struct iovec *iov,
+                                     int iovcnt, size_t size)
 {
     QdesState *s = opaque;
+    const uint8_t *frame = iov->iov_base;
     uint8_t padded[ETH_ZLEN];
     size_t padded_size = sizeof(padded);
     ssize_t sent;

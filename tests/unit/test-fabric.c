@@ -39,12 +39,21 @@ typedef struct Port {
     uint64_t seed;
 } Port;
 
-static QdesDelivery deliver(void *opaque, const uint8_t *frame, size_t size)
+static QdesDelivery deliver(void *opaque, const struct iovec *iov, int iovcnt,
+                            size_t size)
 {
     Port *p = opaque;
+    GByteArray *frame = g_byte_array_new();
+    int i;
 
+    for (i = 0; i < iovcnt; i++) {
+        g_byte_array_append(frame, iov[i].iov_base, iov[i].iov_len);
+    }
+    ck_assert_uint_eq(frame->len, size);
     if (p->verdict != QDES_REFUSED) {
-        g_ptr_array_add(p->frames, g_bytes_new(frame, size));
+        g_ptr_array_add(p->frames, g_byte_array_free_to_bytes(frame));
+    } else {
+        g_byte_array_free(frame, true);
     }
     return p->verdict;
 }
@@ -218,12 +227,15 @@ static bool send_frame(Port *p, const uint8_t *dst, uint32_t src, size_t size)
 {
     g_autofree uint8_t *frame = g_malloc0(size);
     struct iovec iov = { frame, size };
+    bool sent;
 
     memcpy(frame, dst, MIN(size, 6));
     if (size >= 12) {
         unit_mac(frame + 6, src);
     }
-    return qdes_fabric_send(p->fabric, &iov, 1, now);
+    sent = qdes_fabric_send(p->fabric, &iov, 1, now);
+    qdes_fabric_flush(p->fabric, now);
+    return sent;
 }
 
 static bool send_to(Port *p, uint32_t dst, uint32_t src)
@@ -619,6 +631,7 @@ START_TEST(test_frame_sizes)
         many[i] = (struct iovec) { &byte[(i >= 6) + (i >= 12)], 1 };
     }
     ck_assert(qdes_fabric_send(ports[0]->fabric, many, 200, now));
+    qdes_fabric_flush(ports[0]->fabric, now);
     WAIT(ports, 2, ports[1]->frames->len == 3);
     ck_assert_uint_eq(g_bytes_get_size(ports[1]->frames->pdata[2]), 200);
     memset(mac, 0x52, sizeof(mac));

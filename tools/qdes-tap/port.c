@@ -160,10 +160,11 @@ static gboolean port_tell_systemd(void *opaque)
 
 /* QdesHost */
 
-static QdesDelivery host_deliver(void *opaque, const uint8_t *frame,
-                                 size_t size)
+static QdesDelivery host_deliver(void *opaque, const struct iovec *iov,
+                                 int iovcnt, size_t size)
 {
     Port *port = opaque;
+    const uint8_t *frame = iov->iov_base;
 
     if (!tap_write(port->tap, frame, size)) {
         return QDES_REFUSED;

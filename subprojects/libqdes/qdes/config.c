@@ -245,5 +245,8 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     config->max_macs = max_macs;
     config->sndbuf = options->has_sndbuf ? options->sndbuf : 0;
     config->rcvbuf = options->has_rcvbuf ? options->rcvbuf : 0;
+    config->mss_clamp = !options->has_mss_clamp || options->mss_clamp;
+    config->vnet_hdr = !options->has_vnet_hdr || options->vnet_hdr;
+    config->gso = !options->has_gso || options->gso;
     return true;
 }

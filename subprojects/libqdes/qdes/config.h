@@ -45,13 +45,16 @@ typedef struct QdesOptions {
     const char *name;           /* how peers' tables show this port */
     const char *unknown_unicast; /* "flood" or "drop" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
-    bool has_sndbuf, has_rcvbuf;
+    bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
     int64_t netid;              /* 0 to 4294967295 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
     int64_t max_macs;           /* entries */
     bool learning;
     int64_t sndbuf, rcvbuf;     /* bytes of the sockets' buffers */
+    bool mss_clamp;             /* fit TCP's segments to the path */
+    bool vnet_hdr;              /* let the front end offer offloads */
+    bool gso;                   /* use UDP_SEGMENT and UDP_GRO */
     const char *default_name;   /* taken when @name is NULL */
 } QdesOptions;
 
@@ -68,6 +71,9 @@ typedef struct QdesConfig {
     bool learning;
     bool flood_unknown;
     int sndbuf, rcvbuf;         /* bytes, 0: the system's default */
+    bool mss_clamp;
+    bool vnet_hdr;              /* for the front end */
+    bool gso;
     bool plain_io;              /* none of the host's own socket extras */
 } QdesConfig;
 

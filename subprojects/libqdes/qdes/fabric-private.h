@@ -37,6 +37,7 @@ struct QdesFabric {
     QdesFdb *fdb;
     QdesPeers *peers;
     QdesStats stats;
+    QdesPort port;
     uint64_t instance;
     unsigned said;
 

@@ -287,12 +287,22 @@ bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
     return true;
 }
 
+void qdes_fabric_set_port(QdesFabric *f, const QdesPort *port)
+{
+    f->port = *port;
+}
+
+void qdes_fabric_flush(QdesFabric *f, int64_t now)
+{
+}
+
 /* From the underlay to the port */
 
 static void take_frame(QdesFabric *f, const uint8_t *frame, size_t size,
                        const QdesAddr *from, int64_t now)
 {
     const QdesEthHeader *eth = (const QdesEthHeader *)frame;
+    struct iovec iov = { .iov_base = (void *)frame, .iov_len = size };
     uint32_t slot;
 
     if (!qdes_mac_is_source(eth->src)) {
@@ -307,7 +317,7 @@ static void take_frame(QdesFabric *f, const uint8_t *frame, size_t size,
         QDES_COUNT(&f->stats, rx_drop_link);
         return;
     }
-    switch (f->host->deliver(f->opaque, frame, size)) {
+    switch (f->host->deliver(f->opaque, &iov, 1, size)) {
     case QDES_REFUSED:
         QDES_COUNT(&f->stats, rx_drop_port);
         return;

@@ -8,8 +8,14 @@
  * or everybody does.  From the sockets it takes datagrams, checks them,
  * learns who is where, and hands the frames to the port.
  *
- *   port -> qdes_fabric_send() -> FDB -> wire -> underlay
- *   underlay -> qdes_fabric_ready() -> wire -> learn -> QdesHost.deliver
+ *   port -> qdes_fabric_send() -> FDB -> segment -> wire -> underlay
+ *   underlay -> qdes_fabric_ready() -> wire -> learn -> coalesce
+ *            -> QdesHost.deliver
+ *
+ * A port may have a virtio_net_hdr before each frame (qdes_fabric_set_port()).
+ * Then superframes and frames with unfinished checksums pass in both
+ * directions, as far as the port accepts them, and are cut, rebuilt and
+ * summed here.
  *
  * What comes from the fabric is never sent into the fabric again, so no loop
  * can arise inside it.  A peer that says BYE, that the network reports
@@ -24,9 +30,14 @@
  * Times: @now is milliseconds of a monotonic clock that the host reads once
  * per event.
  *
+ * Batches: frames that were sent leave together, at the latest when the host
+ * calls qdes_fabric_flush(), which it does at the end of each turn of its
+ * loop.  No frame ever waits for a timer.
+ *
  * Ownership: frames are borrowed during the call, in both directions.
  *
- * Limits: a frame has 14 to QDES_FRAME_MAX bytes; QDES_MAX_PEERS peers and
+ * Limits: a frame has 14 to QDES_FRAME_MAX bytes, a superframe up to
+ * QDES_SUPERFRAME_MAX; QDES_MAX_PEERS peers and
  * QdesConfig.max_macs MAC addresses, both evicting fairly; one event reads at
  * most QDES_BUDGET datagrams per descriptor.
  *
@@ -46,7 +57,9 @@
 
 typedef struct QdesFabric QdesFabric;
 
-#define QDES_BUDGET 64          /* datagrams per descriptor and event */
+#define QDES_BUDGET 64          /* datagrams per descriptor and event; a train
+                                   that the kernel hands over is one */
+#define QDES_SUPERFRAME_MAX 65600 /* bytes: IP's largest packet, Ethernet */
 
 typedef enum QdesWatch {
     QDES_WATCH_NONE = 0,        /* stop watching: the fd may be closed next */
@@ -66,10 +79,30 @@ typedef enum QdesDelivery {
     QDES_REFUSED,               /* the port dropped it */
 } QdesDelivery;
 
+/*
+ * How frames pass between a port and its fabric.  All zero, as a fabric
+ * starts: whole frames with finished checksums, and nothing before them.
+ */
+typedef struct QdesPort {
+    size_t vnet_size;           /* bytes of virtio_net_hdr before each frame:
+                                   0, or QDES_VNET_MIN to QDES_VNET_MAX */
+    bool vnet_big_endian;
+    /* What the port accepts; without a virtio_net_hdr, nothing. */
+    bool csum;                  /* unfinished checksums; all others need it */
+    bool tso4, tso6;            /* TCP superframes */
+    bool ecn;                   /* TCP superframes with CWR */
+    bool uso4, uso6;            /* UDP superframes */
+} QdesPort;
+
 /* What a fabric needs of the program that it lives in.  All are mandatory. */
 typedef struct QdesHost {
-    /* Hand a frame to the port. */
-    QdesDelivery (*deliver)(void *opaque, const uint8_t *frame, size_t size);
+    /*
+     * Hand a frame to the port, in pieces, @size bytes in all.  The first
+     * piece is the virtio_net_hdr alone if the port has one; a port that has
+     * none gets the frame in one piece.
+     */
+    QdesDelivery (*deliver)(void *opaque, const struct iovec *iov, int iovcnt,
+                            size_t size);
 
     /*
      * There is room in the socket again after qdes_fabric_send() returned
@@ -106,13 +139,21 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
 /* Say BYE, stop watching, close the sockets.  Accepts NULL. */
 void qdes_fabric_free(QdesFabric *fabric);
 
+/* Frames are passed as @port says from now on. */
+void qdes_fabric_set_port(QdesFabric *fabric, const QdesPort *port);
+
 /*
- * Send the frame in @iov.  Returns false when the socket has no room: the
- * frame was not taken, and QdesHost.writable will be called.  Returns true
- * when the frame was dealt with: sent, or dropped and counted.
+ * Send the frame in @iov, which begins with the port's virtio_net_hdr if it
+ * has one.  Returns false when the socket has no room: the frame was not
+ * taken, and QdesHost.writable will be called.  Returns true when the frame
+ * was dealt with: sent, or put into the batch, or dropped and counted.
  */
 bool qdes_fabric_send(QdesFabric *fabric, const struct iovec *iov, int iovcnt,
                       int64_t now);
+
+/* Have the batch leave.  To be called at the end of each turn of the loop in
+ * which frames were sent; without any, it does nothing. */
+void qdes_fabric_flush(QdesFabric *fabric, int64_t now);
 
 /* A watched descriptor is ready; an error or hang-up counts as READ. */
 void qdes_fabric_ready(QdesFabric *fabric, int fd, int events, int64_t now);
