@@ -9,13 +9,21 @@
  *   peer -> net_qdes_receive_iov() -> qdes_fabric_send()
  *   qdes_fabric_ready() -> net_qdes_deliver() -> peer
  *
+ * Frames that the peer sends leave in batches, by a bottom half after all that
+ * one turn of the main loop had to send.
+ *
+ * A NIC that has offloads agrees with its guest on their use, and has frames
+ * pass with a virtio_net_hdr (net_qdes_set_port()).  What the guest does not
+ * accept, it never gets: also not what came before it changed its mind, and
+ * not if another NIC is plugged in, of which QEMU says nothing.
+ *
  * Both directions can come to a halt, and neither drops a frame for it:
  *
  * - The socket is full: net_qdes_receive_iov() returns 0, which leaves the
  *   frame in the netdev's queue, until net_qdes_has_room() flushes the queue.
  * - The peer is full or the VM is stopped: QEMU queues the one frame at hand,
- *   and the fabric reads nothing more until net_qdes_sent().  What arrives
- *   meanwhile waits in the kernel, as far as the socket's buffer goes.
+ *   and the fabric hands over nothing more until net_qdes_sent().  What
+ *   arrives meanwhile waits in the kernel, as far as the socket's buffer goes.
  *
  * A fabric must not be called from within its own callbacks, but QEMU's net
  * layer does call back: a hub, for instance, can return slirp's answer before
@@ -29,11 +37,17 @@
 #include "net/eth.h"
 #include "net/qdes.h"
 #include "net/qdes-compat.h"
+#include "net/queue.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/iov.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "qdes/vnet.h"
+#include "standard-headers/linux/virtio_net.h"
+
+/* QEMU loses what is longer without a word. */
+QEMU_BUILD_BUG_ON(QDES_VNET_MAX + QDES_SUPERFRAME_MAX > NET_BUFSIZE);
 
 typedef struct QdesState QdesState;
 
@@ -51,9 +65,21 @@ struct QdesState {
     QEMUBH *bh;
     QLIST_HEAD(, QdesWatched) watched;
     bool link_up;               /* as the fabric was told last */
-    bool delivering;            /* inside qdes_fabric_ready() */
-    bool resume;                /* for the bottom half: the peer has room */
-    bool flush;                 /* for the bottom half: the fabric has room */
+    bool delivering;            /* inside the fabric: it must not be called */
+    /* For the bottom half. */
+    bool batch;                 /* frames wait to leave the fabric */
+    bool room;                  /* the fabric has room for frames again */
+    bool resume;                /* the peer has room again */
+    bool set_port;              /* the fabric has to be told of @port */
+    /* Offloads. */
+    bool vnet_hdr;              /* option */
+    QdesPort port;              /* as agreed with the NIC */
+    NetClientState *peer;       /* this NIC: compared, not used */
+    const NetClientInfo *peer_info;
+    /* The frame that was handed over last, unless it came in one piece. */
+    size_t waiting;             /* bytes of it, as long as the peer queues it */
+    size_t again;               /* bytes of it, if it has to be sent again */
+    uint8_t buf[NET_BUFSIZE];
 };
 
 static int64_t net_qdes_now(void)
@@ -69,6 +95,15 @@ static void net_qdes_defer(QdesState *s)
     }
 }
 
+/* Have what was sent leave. */
+static void net_qdes_flush(QdesState *s)
+{
+    if (s->batch) {
+        s->batch = false;
+        qdes_fabric_flush(s->fabric, net_qdes_now());
+    }
+}
+
 /*
  * A port is up when nothing on its way to the guest is down.  Of the peer's
  * state QEMU tells nothing in some cases (a NIC with its link down is
@@ -81,13 +116,84 @@ static void net_qdes_sync_link(QdesState *s)
 
     if (up != s->link_up) {
         s->link_up = up;
+        net_qdes_flush(s);
         qdes_fabric_set_link(s->fabric, up, net_qdes_now());
     }
+}
+
+/* Frames pass as @port says from now on, and frames that wait, too. */
+static void net_qdes_set_port(QdesState *s, const QdesPort *port)
+{
+    const struct virtio_net_hdr *hdr = (const void *)s->buf;
+    QdesPort old = s->port;
+    size_t size = s->waiting - old.vnet_size;
+
+    if (old.vnet_size == port->vnet_size &&
+        old.vnet_big_endian == port->vnet_big_endian &&
+        old.csum == port->csum &&
+        old.tso4 == port->tso4 && old.tso6 == port->tso6 &&
+        old.ecn == port->ecn &&
+        old.uso4 == port->uso4 && old.uso6 == port->uso6) {
+        return;
+    }
+    s->port = *port;
+    if (s->waiting) {
+        /* A frame that lacks nothing is good for all; others are lost. */
+        bool whole = !(hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) &&
+                     hdr->gso_type == VIRTIO_NET_HDR_GSO_NONE;
+
+        qemu_purge_queued_packets(&s->nc);
+        if (whole && port->vnet_size) {
+            memmove(s->buf + port->vnet_size, s->buf + old.vnet_size, size);
+            memset(s->buf, 0, port->vnet_size);
+            s->again = port->vnet_size + size;
+        }
+    }
+    if (s->delivering) {
+        s->set_port = true;
+        net_qdes_defer(s);
+    } else if (s->fabric) {
+        qdes_fabric_set_port(s->fabric, port);
+    }
+}
+
+/*
+ * Another NIC may be plugged in with no word to us.  One that knows of
+ * offloads says so before it sends anything; until then there are none.
+ */
+static void net_qdes_sync_peer(QdesState *s)
+{
+    NetClientState *peer = s->nc.peer;
+    QdesPort none = { };
+
+    if (peer == s->peer && (!peer || peer->info == s->peer_info)) {
+        return;
+    }
+    if (s->port.vnet_size) {
+        /* What the old one left in our queue is not what we expect now. */
+        qemu_net_queue_purge(s->nc.incoming_queue, s->peer);
+    }
+    s->peer = peer;
+    s->peer_info = peer ? peer->info : NULL;
+    s->nc.vnet_hdr_len = 0;
+    s->waiting = 0;
+    s->again = 0;
+    net_qdes_set_port(s, &none);
+}
+
+/* Look at all that QEMU does not tell.  Not while delivering. */
+static void net_qdes_sync(QdesState *s)
+{
+    net_qdes_sync_peer(s);
+    net_qdes_sync_link(s);
 }
 
 /* Leave the fabric.  Can be called twice. */
 static void net_qdes_shutdown(QdesState *s)
 {
+    if (s->fabric) {
+        net_qdes_flush(s);
+    }
     qdes_fabric_free(s->fabric);
     s->fabric = NULL;
     timer_free(s->timer);
@@ -108,6 +214,23 @@ static bool net_qdes_is_gone(QdesState *s)
     return false;
 }
 
+/* The peer has dealt with the frame that it had to queue. */
+static void net_qdes_sent(NetClientState *nc, ssize_t size)
+{
+    QdesState *s = DO_UPCAST(QdesState, nc, nc);
+
+    s->waiting = 0;
+    s->resume = true;
+    net_qdes_defer(s);
+}
+
+/* Returns 0 if the peer has to queue the frame; net_qdes_sent() follows. */
+static ssize_t net_qdes_hand_over(QdesState *s, const uint8_t *frame,
+                                  size_t size)
+{
+    return qemu_send_packet_async(&s->nc, frame, size, net_qdes_sent);
+}
+
 static void net_qdes_bh(void *opaque)
 {
     QdesState *s = opaque;
@@ -115,13 +238,29 @@ static void net_qdes_bh(void *opaque)
     if (net_qdes_is_gone(s)) {
         return;
     }
-    net_qdes_sync_link(s);
+    net_qdes_flush(s);
+    if (s->set_port) {
+        s->set_port = false;
+        qdes_fabric_set_port(s->fabric, &s->port);
+    }
+    net_qdes_sync(s);
+    if (s->again) {
+        size_t size = s->again;
+
+        s->again = 0;
+        if (net_qdes_hand_over(s, s->buf, size) == 0) {
+            s->waiting = size;
+            s->resume = false;
+        }
+    }
     if (s->resume) {
         s->resume = false;
+        s->delivering = true;
         qdes_fabric_resume(s->fabric, net_qdes_now());
+        s->delivering = false;
     }
-    if (s->flush) {
-        s->flush = false;
+    if (s->room) {
+        s->room = false;
         qemu_flush_queued_packets(&s->nc);
     }
 }
@@ -133,7 +272,7 @@ static void net_qdes_tick(void *opaque)
     if (net_qdes_is_gone(s)) {
         return;
     }
-    net_qdes_sync_link(s);
+    net_qdes_sync(s);
     qdes_fabric_tick(s->fabric, net_qdes_now());
 }
 
@@ -145,7 +284,7 @@ static void net_qdes_ready(QdesWatched *watched, int events)
     if (net_qdes_is_gone(s)) {
         return;
     }
-    net_qdes_sync_link(s);
+    net_qdes_sync(s);
     s->delivering = true;
     qdes_fabric_ready(s->fabric, fd, events, net_qdes_now());
     s->delivering = false;
@@ -161,34 +300,34 @@ static void net_qdes_writable(void *opaque)
     net_qdes_ready(opaque, QDES_WATCH_WRITE);
 }
 
-/* The peer took the frame for which net_qdes_deliver() said FULL. */
-static void net_qdes_sent(NetClientState *nc, ssize_t size)
-{
-    QdesState *s = DO_UPCAST(QdesState, nc, nc);
-
-    s->resume = true;
-    net_qdes_defer(s);
-}
-
+/*
+ * No NIC that has frames pass with a virtio_net_hdr can make use of pieces:
+ * what is in pieces is put together here, in a buffer that is there already.
+ */
 static QdesDelivery net_qdes_deliver(void *opaque, const struct iovec *iov,
                                      int iovcnt, size_t size)
 {
     QdesState *s = opaque;
     const uint8_t *frame = iov->iov_base;
-    uint8_t padded[ETH_ZLEN];
-    size_t padded_size = sizeof(padded);
+    size_t least = s->port.vnet_size + ETH_ZLEN;
+    bool pad = size < least && net_peer_needs_padding(&s->nc);
     ssize_t sent;
 
-    if (!s->nc.peer) {
+    if (!s->nc.peer || s->set_port) {
         return QDES_REFUSED;
     }
-    if (net_peer_needs_padding(&s->nc) &&
-        eth_pad_short_frame(padded, &padded_size, frame, size)) {
-        frame = padded;
-        size = padded_size;
+    if (iovcnt > 1 || pad) {
+        assert(size <= sizeof(s->buf));
+        iov_to_buf(iov, iovcnt, 0, s->buf, size);
+        frame = s->buf;
+        if (pad) {
+            memset(s->buf + size, 0, least - size);
+            size = least;
+        }
     }
-    sent = qemu_send_packet_async(&s->nc, frame, size, net_qdes_sent);
+    sent = net_qdes_hand_over(s, frame, size);
     if (sent == 0) {
+        s->waiting = s->port.vnet_size ? size : 0;
         return QDES_DELIVERED_FULL;
     }
     return sent < 0 ? QDES_REFUSED : QDES_DELIVERED;
@@ -198,7 +337,7 @@ static void net_qdes_has_room(void *opaque)
 {
     QdesState *s = opaque;
 
-    s->flush = true;
+    s->room = true;
     net_qdes_defer(s);
 }
 
@@ -291,9 +430,13 @@ static ssize_t net_qdes_receive_iov(NetClientState *nc,
         return 0;
     }
     if (s->fabric) {
-        net_qdes_sync_link(s);
+        net_qdes_sync(s);
         if (!qdes_fabric_send(s->fabric, iov, iovcnt, net_qdes_now())) {
             return 0;
+        }
+        if (!s->batch) {
+            s->batch = true;
+            net_qdes_defer(s);
         }
     }
     /* 0 would say that it was not taken, and a guest can send 0 bytes. */
@@ -320,6 +463,73 @@ static void net_qdes_link_status_changed(NetClientState *nc)
     net_qdes_defer(DO_UPCAST(QdesState, nc, nc));
 }
 
+static bool net_qdes_has_vnet_hdr(NetClientState *nc)
+{
+    return DO_UPCAST(QdesState, nc, nc)->vnet_hdr;
+}
+
+static bool net_qdes_has_vnet_hdr_len(NetClientState *nc, int len)
+{
+    return net_qdes_has_vnet_hdr(nc) &&
+           len >= QDES_VNET_MIN && len <= QDES_VNET_MAX;
+}
+
+/*
+ * From now on, frames in both directions begin with a virtio_net_hdr of @len
+ * bytes.  A NIC calls this when it is plugged in and when its driver begins or
+ * ends; which offloads the driver accepts, it says only afterwards.
+ */
+static void net_qdes_set_vnet_hdr_len(NetClientState *nc, int len)
+{
+    QdesState *s = DO_UPCAST(QdesState, nc, nc);
+    QdesPort port = {
+        .vnet_size = len,
+        .vnet_big_endian = HOST_BIG_ENDIAN,
+    };
+
+    net_qdes_sync_peer(s);
+    nc->vnet_hdr_len = len;
+    net_qdes_set_port(s, &port);
+}
+
+static void net_qdes_set_big_endian(NetClientState *nc, bool big_endian)
+{
+    QdesState *s = DO_UPCAST(QdesState, nc, nc);
+    QdesPort port = s->port;
+
+    port.vnet_big_endian = big_endian;
+    net_qdes_set_port(s, &port);
+}
+
+static int net_qdes_set_vnet_le(NetClientState *nc, bool enable)
+{
+    net_qdes_set_big_endian(nc, !enable && HOST_BIG_ENDIAN);
+    return 0;
+}
+
+static int net_qdes_set_vnet_be(NetClientState *nc, bool enable)
+{
+    net_qdes_set_big_endian(nc, enable || HOST_BIG_ENDIAN);
+    return 0;
+}
+
+/* What the guest accepts. */
+static void net_qdes_set_offload(NetClientState *nc, const NetOffloads *ol)
+{
+    QdesState *s = DO_UPCAST(QdesState, nc, nc);
+    QdesPort port = s->port;
+
+    port.csum = ol->csum;
+    port.tso4 = ol->csum && ol->tso4;
+    port.tso6 = ol->csum && ol->tso6;
+    port.ecn = ol->csum && ol->ecn;
+    port.uso4 = ol->csum && ol->uso4;
+    port.uso6 = ol->csum && ol->uso6;
+    net_qdes_set_port(s, &port);
+}
+
+QDES_COMPAT_OFFLOADS(net_qdes_set_offload)
+
 static void net_qdes_cleanup(NetClientState *nc)
 {
     qemu_purge_queued_packets(nc);
@@ -333,6 +543,12 @@ static NetClientInfo net_qdes_info = {
     .receive_iov = net_qdes_receive_iov,
     .link_status_changed = net_qdes_link_status_changed,
     .cleanup = net_qdes_cleanup,
+    .has_vnet_hdr = net_qdes_has_vnet_hdr,
+    .has_vnet_hdr_len = net_qdes_has_vnet_hdr_len,
+    .set_vnet_hdr_len = net_qdes_set_vnet_hdr_len,
+    .set_vnet_le = net_qdes_set_vnet_le,
+    .set_vnet_be = net_qdes_set_vnet_be,
+    QDES_COMPAT_OFFLOAD_HOOKS(net_qdes_has_vnet_hdr, net_qdes_set_offload)
 };
 
 QdesStatus *net_qdes_status(NetClientState *nc)
@@ -369,6 +585,12 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .max_macs = opts->max_macs,
         .has_learning = opts->has_learning,
         .learning = opts->learning,
+        .has_mss_clamp = opts->has_mss_clamp,
+        .mss_clamp = opts->mss_clamp,
+        .has_vnet_hdr = opts->has_vnet_hdr,
+        .vnet_hdr = opts->vnet_hdr,
+        .has_gso = opts->has_gso,
+        .gso = opts->gso,
         .has_sndbuf = opts->has_sndbuf,
         .sndbuf = MIN(opts->sndbuf, INT64_MAX),
         .has_rcvbuf = opts->has_rcvbuf,
@@ -389,6 +611,7 @@ int net_init_qdes(const Netdev *netdev, const char *name,
     s = DO_UPCAST(QdesState, nc, nc);
     QLIST_INIT(&s->watched);
     s->link_up = true;
+    s->vnet_hdr = config.vnet_hdr;
     s->timer = timer_new_ms(QEMU_CLOCK_REALTIME, net_qdes_tick, s);
     s->bh = qemu_bh_new(net_qdes_bh, s);
     s->fabric = qdes_fabric_new(&config, &net_qdes_host, s, net_qdes_now(),
