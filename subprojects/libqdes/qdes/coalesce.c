@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Coalescing: a ring of entries, in the order in which they leave.
+ *
+ * An entry begins with one frame, and is open as long as another one could go
+ * on where it ends; of each flow at most one is open, and it is the last of
+ * that flow.  A flow is told by its addresses, ports and protocol alone, so
+ * that whatever else differs keeps the order, too.
+ *
+ * Frames are compared with the first one of the entry, where it is; new
+ * headers are written only when the entry is to leave.
+ */
+
+#include "qdes/coalesce.h"
+
+#include <glib.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <strings.h>
+
+#include "qdes/bytes.h"
+#include "qdes/csum.h"
+#include "qdes/hash.h"
+
+#define IP4_SIZE 20             /* bytes, without options */
+#define IP6_SIZE 40
+#define UDP_SIZE 8
+#define IP4_DF 0x4000           /* in the 16 bits of flags and offset */
+
+#define TCP_FIN 0x01
+#define TCP_PSH 0x08
+#define TCP_ACK 0x10
+#define TCP_ECE 0x40
+#define TCP_CWR 0x80
+#define TCP_FLAGS 13            /* offset of the flags in the header */
+
+G_STATIC_ASSERT((QDES_COALESCE_QUEUE & (QDES_COALESCE_QUEUE - 1)) == 0);
+G_STATIC_ASSERT(QDES_COALESCE_QUEUE <= 32);
+
+typedef struct Entry {
+    const uint8_t *frame;       /* the first */
+    QdesPacket packet;          /* where its headers are, if that is known */
+    bool partial;               /* only with @packet known */
+    bool verified;              /* the checksums of all frames are right */
+    bool finished;              /* @super is ready to leave */
+    uint8_t last_flags;         /* FIN and PSH of the last frame */
+    uint16_t gso_size;          /* bytes of payload in the first */
+    uint16_t last_id;           /* of the last frame: IPv4 identification */
+    uint32_t next_seq;          /* with which TCP would go on */
+    QdesSuperframe super;
+    uint8_t headers[QDES_HEADERS_MAX];
+} Entry;
+
+struct QdesCoalescer {
+    QdesCoalesceFeatures features;
+    bool merges;                /* at least one kind of packet */
+    unsigned head;              /* slot of the entry to leave first */
+    unsigned count;             /* entries, in slots from there on */
+    unsigned last;              /* slot that was opened or appended to last */
+    uint32_t open;              /* a bit for each slot */
+    uint32_t flow[QDES_COALESCE_QUEUE]; /* hashes, of the open slots */
+    Entry entry[QDES_COALESCE_QUEUE];
+};
+
+QdesCoalescer *qdes_coalescer_new(void)
+{
+    return g_new0(QdesCoalescer, 1);
+}
+
+void qdes_coalescer_free(QdesCoalescer *c)
+{
+    g_free(c);
+}
+
+void qdes_coalesce_set_features(QdesCoalescer *c,
+                                const QdesCoalesceFeatures *features)
+{
+    c->features = *features;
+    c->merges = features->tcp4 || features->tcp6 ||
+                features->udp4 || features->udp6;
+    c->open = 0;
+}
+
+static uint32_t flow_hash(const QdesPacket *p, const uint8_t *frame)
+{
+    const uint8_t *ip = frame + p->l3;
+    uint64_t key = qdes_get_be32(frame + p->l4) | (uint64_t)p->proto << 32;
+
+    if (p->v6) {
+        key ^= qdes_hash_mix(qdes_get_be64(ip + 8) ^ qdes_get_be64(ip + 24));
+        key ^= qdes_hash_mix(qdes_get_be64(ip + 16) + qdes_get_be64(ip + 32));
+    } else {
+        key ^= qdes_hash_mix(qdes_get_be64(ip + 12));
+    }
+    return qdes_hash_mix(key) >> 32;
+}
+
+static bool is_same_flow(const Entry *e, const QdesPacket *p,
+                         const uint8_t *frame)
+{
+    const QdesPacket *first = &e->packet;
+
+    if (p->v6 != first->v6 || p->proto != first->proto ||
+        memcmp(frame + p->l4, e->frame + first->l4, 4) != 0) {
+        return false;
+    }
+    return p->v6 ? memcmp(frame + p->l3 + 8, e->frame + first->l3 + 8, 32) == 0
+                 : memcmp(frame + p->l3 + 12, e->frame + first->l3 + 12,
+                          8) == 0;
+}
+
+/* The slot of the flow's open entry, or -1. */
+static int find_open(const QdesCoalescer *c, uint32_t hash,
+                     const QdesPacket *p, const uint8_t *frame)
+{
+    uint32_t set = c->open;
+    int slot;
+
+    /* Most frames follow one of their own flow. */
+    if ((set >> c->last & 1) && c->flow[c->last] == hash &&
+        is_same_flow(&c->entry[c->last], p, frame)) {
+        return (int)c->last;
+    }
+    while (set) {
+        slot = ffs((int)set) - 1;
+        set &= set - 1;
+        if (c->flow[slot] == hash &&
+            is_same_flow(&c->entry[slot], p, frame)) {
+            return slot;
+        }
+    }
+    return -1;
+}
+
+/* Is there nothing in the frame, looked at alone, that would get lost? */
+static bool is_mergeable(const QdesCoalesceFeatures *features,
+                         const QdesPacket *p, const uint8_t *frame,
+                         size_t size, bool partial)
+{
+    const uint8_t *ip = frame + p->l3;
+    const uint8_t *l4 = frame + p->l4;
+
+    if (p->payload == p->end || p->end != size) {
+        return false;
+    }
+    /* No options, no extension headers, no flag but DF. */
+    if (p->v6 ? p->l4 != p->l3 + IP6_SIZE
+              : p->l4 != p->l3 + IP4_SIZE ||
+                (qdes_get_be16(ip + 6) & ~IP4_DF) != 0) {
+        return false;
+    }
+    if (p->proto == IPPROTO_TCP) {
+        return (p->v6 ? features->tcp6 : features->tcp4) &&
+               (l4[TCP_FLAGS] & ~(TCP_PSH | TCP_FIN | TCP_ECE | TCP_CWR)) ==
+               TCP_ACK;
+    }
+    return (p->v6 ? features->udp6 : features->udp4) &&
+           qdes_get_be16(l4 + 4) == p->end - p->l4 &&
+           (partial || qdes_get_be16(l4 + 6) != 0);
+}
+
+/* May other frames follow a mergeable one? */
+static bool may_begin(const QdesCoalesceFeatures *features,
+                      const QdesPacket *p, const uint8_t *frame)
+{
+    uint8_t flags;
+
+    if (p->proto == IPPROTO_UDP) {
+        return true;
+    }
+    flags = frame[p->l4 + TCP_FLAGS];
+    return !(flags & (TCP_PSH | TCP_FIN)) &&
+           (!(flags & TCP_CWR) || features->ecn);
+}
+
+/* Do the headers of a mergeable frame go on where the entry's end? */
+static bool goes_on(const Entry *e, const QdesPacket *p, const uint8_t *frame,
+                    bool partial)
+{
+    const QdesPacket *first = &e->packet;
+    const uint8_t *ip = frame + p->l3;
+    const uint8_t *ip0 = e->frame + p->l3;
+    const uint8_t *l4 = frame + p->l4;
+    const uint8_t *l40 = e->frame + p->l4;
+
+    if (p->l3 != first->l3 || p->payload != first->payload ||
+        partial != e->partial || memcmp(frame, e->frame, p->l3) != 0) {
+        return false;
+    }
+    if (p->v6) {
+        /* Version, traffic class and flow label; next header, hop limit. */
+        if (memcmp(ip, ip0, 4) != 0 || memcmp(ip + 6, ip0 + 6, 2) != 0) {
+            return false;
+        }
+    } else {
+        /* Version and type of service; flags; TTL and protocol. */
+        if (memcmp(ip, ip0, 2) != 0 || memcmp(ip + 6, ip0 + 6, 4) != 0) {
+            return false;
+        }
+        if (!(qdes_get_be16(ip + 6) & IP4_DF) &&
+            qdes_get_be16(ip + 4) != (uint16_t)(e->last_id + 1)) {
+            return false;
+        }
+    }
+    if (p->proto == IPPROTO_UDP) {
+        return true;
+    }
+    /* CWR only in the first; all flags but FIN and PSH as there. */
+    if (qdes_get_be32(l4 + 4) != e->next_seq ||
+        (l4[TCP_FLAGS] & TCP_CWR) != 0 ||
+        ((l4[TCP_FLAGS] ^ l40[TCP_FLAGS]) &
+         ~(TCP_FIN | TCP_PSH | TCP_CWR)) != 0) {
+        return false;
+    }
+    /* Acknowledgment and header size; window; urgent pointer and options. */
+    return memcmp(l4 + 8, l40 + 8, 5) == 0 &&
+           memcmp(l4 + 14, l40 + 14, 2) == 0 &&
+           memcmp(l4 + 18, l40 + 18, p->payload - p->l4 - 18) == 0;
+}
+
+/* Are the checksums of a mergeable frame right, as far as it has them? */
+static bool verify(const QdesPacket *p, const uint8_t *frame, bool partial)
+{
+    size_t l4_size = p->end - p->l4;
+    uint16_t sum = qdes_packet_pseudo_sum(p, frame, l4_size);
+
+    if (!p->v6 &&
+        qdes_csum_fold(qdes_csum_add(0, frame + p->l3, IP4_SIZE)) != 0xffff) {
+        return false;
+    }
+    if (partial) {
+        return qdes_get_be16(frame + qdes_packet_csum_field(p)) == sum;
+    }
+    return qdes_csum_fold(qdes_csum_add(sum, frame + p->l4, l4_size)) ==
+           0xffff;
+}
+
+static void take_note(Entry *e, const QdesPacket *p, const uint8_t *frame)
+{
+    if (!p->v6) {
+        e->last_id = qdes_get_be16(frame + p->l3 + 4);
+    }
+    if (p->proto == IPPROTO_TCP) {
+        e->next_seq = qdes_get_be32(frame + p->l4 + 4) + p->end - p->payload;
+        e->last_flags = frame[p->l4 + TCP_FLAGS] & (TCP_FIN | TCP_PSH);
+    }
+}
+
+/* Append a mergeable frame of the same flow, if it can be; and close the
+ * entry, unless still more can be appended. */
+static bool append(QdesCoalescer *c, unsigned slot, const QdesPacket *p,
+                   const uint8_t *frame, size_t size, bool partial)
+{
+    Entry *e = &c->entry[slot];
+    QdesSuperframe *super = &e->super;
+    size_t payload = p->end - p->payload;
+
+    c->open &= ~(1U << slot);
+    if (payload > e->gso_size || super->size + payload > QDES_COALESCE_MAX ||
+        !goes_on(e, p, frame, partial)) {
+        return false;
+    }
+    if (!e->verified && !verify(&e->packet, e->frame, partial)) {
+        return false;
+    }
+    e->verified = true;
+    if (!verify(p, frame, partial)) {
+        return false;
+    }
+    if (super->frames == 1) {
+        super->iov[1] = (struct iovec) { e->headers, p->payload };
+        super->iov[2] = (struct iovec) { (uint8_t *)e->frame + p->payload,
+                                         e->gso_size };
+        super->iovcnt = 3;
+    }
+    super->iov[super->iovcnt++] =
+        (struct iovec) { (uint8_t *)frame + p->payload, payload };
+    super->frames++;
+    super->size += payload;
+    super->frame_bytes += size;
+    take_note(e, p, frame);
+    if (payload == e->gso_size && !e->last_flags &&
+        super->frames < QDES_COALESCE_FRAMES) {
+        c->open |= 1U << slot;
+        c->last = slot;
+    }
+    return true;
+}
+
+QdesCoalesceResult qdes_coalesce_add(QdesCoalescer *c, const uint8_t *frame,
+                                     size_t size, bool partial)
+{
+    QdesPacket packet;
+    bool known = false;
+    bool mergeable = false;
+    uint32_t hash = 0;
+    unsigned slot;
+    int found;
+    Entry *e;
+
+    if (c->merges || partial) {
+        known = qdes_packet_find(&packet, frame, size, size, false);
+    }
+    if (known) {
+        mergeable = is_mergeable(&c->features, &packet, frame, size, partial);
+        if (mergeable || c->open) {
+            hash = flow_hash(&packet, frame);
+            found = find_open(c, hash, &packet, frame);
+            if (found >= 0 && !mergeable) {
+                c->open &= ~(1U << found);
+            } else if (found >= 0 && append(c, found, &packet, frame, size,
+                                            partial)) {
+                return QDES_COALESCE_TAKEN;
+            }
+        }
+    } else if (partial) {
+        return QDES_COALESCE_BAD;
+    } else {
+        c->open = 0;
+    }
+
+    if (c->count == QDES_COALESCE_QUEUE) {
+        return QDES_COALESCE_FULL;
+    }
+    slot = (c->head + c->count++) % QDES_COALESCE_QUEUE;
+    e = &c->entry[slot];
+    e->frame = frame;
+    e->partial = partial;
+    e->verified = false;
+    e->finished = false;
+    e->last_flags = 0;
+    e->super.frames = 1;
+    e->super.size = size;
+    e->super.frame_bytes = size;
+    e->super.iovcnt = 2;
+    e->super.iov[0] = (struct iovec) { NULL, 0 };
+    e->super.iov[1] = (struct iovec) { (uint8_t *)frame, size };
+    if (known) {
+        e->packet = packet;
+    }
+    if (mergeable && may_begin(&c->features, &packet, frame)) {
+        e->gso_size = packet.end - packet.payload;
+        take_note(e, &packet, frame);
+        c->flow[slot] = hash;
+        c->open |= 1U << slot;
+        c->last = slot;
+    }
+    return QDES_COALESCE_TAKEN;
+}
+
+/* One frame, as it came. */
+static void finish_frame(Entry *e)
+{
+    const QdesPacket *p = &e->packet;
+    QdesSuperframe *super = &e->super;
+    uint16_t field;
+    uint16_t sum;
+
+    super->vnet = (QdesVnet) { 0 };
+    if (!e->partial) {
+        return;
+    }
+    field = qdes_packet_csum_field(p);
+    if (p->end == super->size) {
+        super->vnet.needs_csum = true;
+        super->vnet.csum_start = p->l4;
+        super->vnet.csum_offset = field - p->l4;
+        super->vnet.hdr_len = p->payload;
+        return;
+    }
+    /* The receiver would sum up to the end of the frame, padding included:
+     * it gets headers with the checksum finished. */
+    sum = ~qdes_csum_fold(qdes_csum_add(0, e->frame + p->l4,
+                                        p->end - p->l4));
+    memcpy(e->headers, e->frame, p->payload);
+    qdes_put_be16(e->headers + field, sum ? sum : 0xffff);
+    super->iov[1] = (struct iovec) { e->headers, p->payload };
+    super->iov[2] = (struct iovec) { (uint8_t *)e->frame + p->payload,
+                                     super->size - p->payload };
+    super->iovcnt = 3;
+}
+
+/* Several frames as one: the headers of the first, with the lengths of all
+ * and the flags of the last. */
+static void finish_superframe(Entry *e)
+{
+    const QdesPacket *p = &e->packet;
+    QdesSuperframe *super = &e->super;
+    uint8_t *ip = e->headers + p->l3;
+    uint8_t *l4 = e->headers + p->l4;
+    size_t l4_size = super->size - p->l4;
+    uint16_t field = qdes_packet_csum_field(p);
+
+    memcpy(e->headers, e->frame, p->payload);
+    super->vnet = (QdesVnet) {
+        .needs_csum = true,
+        .gso_size = e->gso_size,
+        .csum_start = p->l4,
+        .csum_offset = field - p->l4,
+        .hdr_len = p->payload,
+    };
+    if (p->v6) {
+        qdes_put_be16(ip + 4, l4_size);
+    } else {
+        qdes_put_be16(ip + 2, IP4_SIZE + l4_size);
+        qdes_put_be16(ip + 10, 0);
+        qdes_put_be16(ip + 10, ~qdes_csum_fold(qdes_csum_add(0, ip,
+                                                             IP4_SIZE)));
+    }
+    if (p->proto == IPPROTO_TCP) {
+        super->vnet.gso = p->v6 ? QDES_GSO_TCP6 : QDES_GSO_TCP4;
+        super->vnet.ecn = (l4[TCP_FLAGS] & TCP_CWR) != 0;
+        l4[TCP_FLAGS] |= e->last_flags;
+    } else {
+        super->vnet.gso = QDES_GSO_UDP;
+        qdes_put_be16(l4 + 4, l4_size);
+    }
+    qdes_put_be16(e->headers + field,
+                  qdes_packet_pseudo_sum(p, e->headers, l4_size));
+}
+
+QdesSuperframe *qdes_coalesce_first(QdesCoalescer *c)
+{
+    Entry *e = &c->entry[c->head];
+
+    if (c->count == 0) {
+        return NULL;
+    }
+    if (!e->finished) {
+        e->finished = true;
+        c->open &= ~(1U << c->head);
+        if (e->super.frames > 1) {
+            finish_superframe(e);
+        } else {
+            finish_frame(e);
+        }
+    }
+    return &e->super;
+}
+
+void qdes_coalesce_pop(QdesCoalescer *c)
+{
+    g_return_if_fail(c->count > 0);
+    c->open &= ~(1U << c->head);
+    c->head = (c->head + 1) % QDES_COALESCE_QUEUE;
+    c->count--;
+}
