@@ -78,6 +78,7 @@ class Data:
     """One Ethernet frame."""
     netid: int
     frame: bytes
+    csum_partial: bool = False
 
     type = TYPE_DATA
 
@@ -123,9 +124,11 @@ def tlv(type, value, length=None):
 
 def encode(message):
     """Return the datagram of a Data, Hello or Bye."""
-    out = header(message.type, message.netid)
     if message.type == TYPE_DATA:
-        return out + message.frame
+        return header(TYPE_DATA, message.netid,
+                      FLAG_CSUM_PARTIAL if message.csum_partial else 0
+                      ) + message.frame
+    out = header(message.type, message.netid)
     out += tlv(TLV_INSTANCE, struct.pack('>Q', message.instance))
     if message.type == TYPE_BYE:
         return out
@@ -231,7 +234,8 @@ def decode(datagram):
         raise Drop('bad-version', f'{version}')
     if type not in (TYPE_DATA, TYPE_HELLO, TYPE_BYE):
         raise Drop('bad-type', f'{type} ({TYPES.get(type, "unassigned")})')
-    if flags & ~FLAG_SEALED:
+    allowed = FLAG_SEALED | (FLAG_CSUM_PARTIAL if type == TYPE_DATA else 0)
+    if flags & ~allowed:
         raise Drop('bad-flags', f'{flags:#04x}')
     if flags & FLAG_SEALED:
         raise Drop('sealed', 'no key', type, netid)
@@ -241,7 +245,7 @@ def decode(datagram):
             raise Drop('frame-short', f'{len(payload)} bytes', type, netid)
         if len(payload) > FRAME_MAX:
             raise Drop('frame-long', f'{len(payload)} bytes', type, netid)
-        return Data(netid, payload)
+        return Data(netid, payload, bool(flags & FLAG_CSUM_PARTIAL))
     if len(datagram) > CONTROL_MAX:
         raise Drop('bad-tlv', f'a message of {len(datagram)} bytes', type,
                    netid)

@@ -271,7 +271,7 @@ START_TEST(test_encode_vector)
     size_t size = QDES_WIRE_HEADER_SIZE;
 
     if (v->type == QDES_WIRE_DATA) {
-        qdes_wire_encode_header(data, v->type, v->netid);
+        qdes_wire_encode_header(data, v->type, v->data[3], v->netid);
         ck_assert_mem_eq(data, v->data, size);
         return;
     }
@@ -346,7 +346,7 @@ START_TEST(test_header_bytes)
     uint8_t data[QDES_WIRE_HEADER_SIZE];
 
     memset(data, 0xff, sizeof(data));
-    qdes_wire_encode_header(data, QDES_WIRE_BYE, 0xfedcba98);
+    qdes_wire_encode_header(data, QDES_WIRE_BYE, 0, 0xfedcba98);
     ck_assert_mem_eq(data, want, sizeof(want));
 }
 END_TEST

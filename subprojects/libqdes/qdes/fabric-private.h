@@ -2,21 +2,30 @@
 /*
  * The inner side of a fabric
  *
- * What fabric.c, the way of frames, and presence.c, the coming and going of
- * peers and interfaces, share.  No other file looks into a QdesFabric.
+ * What these share, and no other file looks into:
+ *
+ *   transmit.c   frames from the port to the underlay
+ *   receive.c    datagrams from the underlay to the port
+ *   presence.c   the coming and going of peers and interfaces
+ *   fabric.c     the rest: life, events, status
  */
 
 #ifndef QDES_FABRIC_PRIVATE_H
 #define QDES_FABRIC_PRIVATE_H
 
 #include "qdes/claims.h"
+#include "qdes/coalesce.h"
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
+#include "qdes/segment.h"
+#include "qdes/train.h"
 #include "qdes/underlay.h"
 #include "qdes/wire.h"
 
-#define QDES_RX_SIZE 65536      /* bytes, no datagram is larger */
+#define QDES_POOL_FRAMES 96     /* of a superframe, in one call */
+#define QDES_POOL_PIECES 384    /* of which they consist */
+#define QDES_PIECES_MAX 64      /* of a frame from the port; more are joined */
 #define QDES_DEPARTED 16        /* endpoints that said BYE of late */
 #define QDES_TICK_MS 1000       /* how late ageing and expiry may come */
 
@@ -28,6 +37,37 @@ typedef enum QdesSaid {
     QDES_SAID_DENIED = 1 << 3,
     QDES_SAID_PEERS_FULL = 1 << 4,
 } QdesSaid;
+
+/* On the way out. */
+typedef struct QdesTransmit {
+    QdesTxQueue queue;          /* small frames, copied */
+    QdesTrain trains[QDES_TX_BATCH];
+    unsigned ends[QDES_TX_BATCH]; /* in the queue, of the trains above */
+    uint32_t group_room;        /* bytes, as QdesPeer has it */
+    uint32_t group_room_as_of;
+
+    /* A superframe: its frames' headers, and where their payload is. */
+    QdesSegmenter cut;
+    uint8_t headers[QDES_POOL_FRAMES][QDES_WIRE_HEADER_SIZE +
+                                      QDES_HEADERS_MAX];
+    struct iovec pieces[QDES_POOL_PIECES];
+
+    uint8_t joined[QDES_SUPERFRAME_MAX + QDES_VNET_MAX]; /* a frame that came
+                                   in too many pieces */
+} QdesTransmit;
+
+/* On the way in: what was read and is still to be worked off. */
+typedef struct QdesReceive {
+    QdesRxTrain trains[QDES_RX_BATCH];
+    int n, next;                /* trains */
+    size_t offset;              /* in the next one */
+    bool by_group;
+    uint32_t slot;              /* of its sender, if known already */
+    const uint8_t *header;      /* of a DATA datagram in it that was valid */
+    const uint8_t *src;         /* the last MAC address learned of it */
+    QdesCoalescer *coalescer;
+    uint8_t vnet[QDES_VNET_MAX];
+} QdesReceive;
 
 struct QdesFabric {
     QdesConfig config;
@@ -61,9 +101,9 @@ struct QdesFabric {
 
     QdesClaims claims;          /* on MAC addresses of this side */
 
-    uint8_t header[QDES_WIRE_HEADER_SIZE]; /* of each DATA datagram */
-    uint8_t rx[QDES_RX_SIZE];
-    uint8_t tx[QDES_FRAME_MAX]; /* a frame in too many pieces, joined */
+    uint32_t paths;             /* changes with what is known of paths */
+    QdesTransmit tx;
+    QdesReceive rx;
 };
 
 /* A line for the log. */
@@ -72,6 +112,29 @@ void qdes_fabric_say(QdesFabric *f, QdesLogLevel level, const char *format,
 
 /* Is this the first time that @what is to be said? */
 bool qdes_fabric_first(QdesFabric *f, QdesSaid what);
+
+/* Watch the sockets for what the fabric waits for. */
+void qdes_fabric_watch(QdesFabric *f);
+
+/* A frame with @mac as its source comes from @owner. */
+void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
+                       int64_t now);
+
+/*
+ * Send what waits, as far as the socket has room; where it has not, the
+ * fabric is blocked.  Returns whether all has left.
+ */
+bool qdes_fabric_send_queue(QdesFabric *f, int64_t now);
+
+/* Read from the socket @fd, and deliver. */
+void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now);
+
+/* Deliver what was read and is still to be worked off, until the port is
+ * full. */
+void qdes_fabric_work_off(QdesFabric *f, int64_t now);
+
+/* Drop what waits for the port: it may not take it in that form now. */
+void qdes_fabric_drop_undelivered(QdesFabric *f);
 
 /* Have qdes_fabric_tick() called at @when at the latest. */
 void qdes_fabric_arm(QdesFabric *f, int64_t when);

@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static bool interface_addr(QdesAddr *addr, const struct ifaddrs *ifa)
@@ -141,6 +142,21 @@ static bool is_loopback(const QdesNetif *netif, const struct ifaddrs *all)
     return false;
 }
 
+static void set_mtu(QdesNetif *netif)
+{
+    struct ifreq ifr = { .ifr_mtu = 0 };
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+    if (fd < 0) {
+        return;
+    }
+    g_strlcpy(ifr.ifr_name, netif->name, sizeof(ifr.ifr_name));
+    if (netif->index && ioctl(fd, SIOCGIFMTU, &ifr) == 0) {
+        netif->mtu = ifr.ifr_mtu;
+    }
+    close(fd);
+}
+
 /* What peers see, or an address of the interface that they can use, if any. */
 static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
                      const QdesConfig *config)
@@ -204,6 +220,7 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
         memset(netif, 0, sizeof(*netif));
     }
     set_addr(netif, all, config);
+    set_mtu(netif);
     if (own) {
         g_array_set_size(own, 0);
         for (ifa = all; ifa; ifa = ifa->ifa_next) {

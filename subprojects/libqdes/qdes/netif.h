@@ -26,6 +26,7 @@ typedef struct QdesNetif {
     char name[QDES_IFNAME_SIZE];
     bool fallback;              /* loopback, for want of a route */
     QdesAddr addr;              /* that the group sees, or the wildcard */
+    int mtu;                    /* bytes; 0: not known */
 } QdesNetif;
 
 /*
@@ -37,6 +38,7 @@ typedef struct QdesNetif {
 void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
                      GArray *own);
 
+/* The same interface and address?  The MTU may differ. */
 bool qdes_netif_equal(const QdesNetif *a, const QdesNetif *b);
 
 #endif

@@ -83,6 +83,13 @@ static QdesChain *chain_of(QdesPeers *peers, uint32_t slot)
     return &peers->by_heard[peers->slots[slot].peer.alive];
 }
 
+void qdes_peers_set_room(QdesPeers *peers, uint32_t slot, uint32_t room,
+                         uint32_t as_of)
+{
+    peers->slots[slot].peer.room = room;
+    peers->slots[slot].peer.room_as_of = as_of;
+}
+
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot)
 {
     uint32_t *next = bucket_of(peers, &peers->slots[slot].peer.addr);

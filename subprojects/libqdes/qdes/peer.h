@@ -46,6 +46,9 @@ typedef struct QdesPeer {
     char name[QDES_NAME_MAX + 1];
     int64_t hold_ms;
     int64_t heard;              /* ms, when heard last */
+    uint32_t room;              /* bytes of the longest datagram that its path
+                                   carries whole */
+    uint32_t room_as_of;        /* when that was found; the caller's count */
 } QdesPeer;
 
 typedef enum QdesPeerNews {
@@ -74,6 +77,11 @@ QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
 
 /* The peer in @slot, which is in use. */
 const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot);
+
+/* The path to the peer in @slot carries @room bytes; @as_of is kept with it,
+ * and 0 for a new peer. */
+void qdes_peers_set_room(QdesPeers *peers, uint32_t slot, uint32_t room,
+                         uint32_t as_of);
 
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot);
 

@@ -127,20 +127,20 @@ static void send_control(QdesFabric *f, QdesWireType type, const QdesAddr *to)
 {
     QdesWireHello hello = {
         .instance = f->instance,
+        .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL,
         .mtu = QDES_FRAME_MAX,
         .hold_time = QDES_HOLD_MS / 1000,
     };
     uint8_t data[QDES_WIRE_HELLO_SIZE];
-    struct iovec iov = { .iov_base = data };
     int ret = -EAGAIN;
+    size_t size;
     int try;
 
     g_strlcpy(hello.name, f->config.name, sizeof(hello.name));
-    iov.iov_len = qdes_wire_encode_hello(data, type, f->config.netid, &hello);
+    size = qdes_wire_encode_hello(data, type, f->config.netid, &hello);
     /* The first error may be one of an earlier datagram. */
     for (try = 0; try < 2; try++) {
-        ret = to ? qdes_underlay_send(f->underlay, to, &iov, 1)
-                 : qdes_underlay_flood(f->underlay, &iov, 1);
+        ret = qdes_underlay_send_one(f->underlay, to, data, size);
         if (ret == 0 || !qdes_fabric_may_be_late(-ret)) {
             break;
         }
@@ -275,6 +275,7 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     QdesRefresh result = qdes_underlay_refresh(f->underlay);
 
     f->refresh_at = INT64_MAX;
+    f->paths++;
     if (result == QDES_REFRESH_SAME) {
         return;
     }

@@ -6,7 +6,7 @@
  * plain sockets.
  */
 
-#include "qdes/underlay.h"
+#include "qdes/underlay-linux.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -146,6 +146,29 @@ static void filter_group(int fd, uint32_t netid, const QdesAddr *own,
     prog.len = f.len;
     prog.filter = f.insn;
     setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+}
+
+/* As connect() finds it: the route's, or what ICMP has told (ip(7)). */
+static int path_mtu(const QdesAddr *to)
+{
+    bool v4 = qdes_addr_is_v4(to);
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(to, &ss);
+    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int mtu = 0;
+
+    if (fd < 0) {
+        return 0;
+    }
+    if (connect(fd, (struct sockaddr *)&ss, len) == 0) {
+        len = sizeof(mtu);
+        if (getsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6,
+                       v4 ? IP_MTU : IPV6_MTU, &mtu, &len) < 0) {
+            mtu = 0;
+        }
+    }
+    close(fd);
+    return mtu;
 }
 
 /* The kernel doubles the value for its own bookkeeping (man 7 socket). */
@@ -329,6 +352,11 @@ const QdesUnderlayOs qdes_underlay_linux = {
     .prepare_group = prepare_group,
     .prepare_unicast = prepare_unicast,
     .filter_group = filter_group,
+    .io_open = qdes_mmsg_open,
+    .io_close = qdes_mmsg_close,
+    .send = qdes_mmsg_send,
+    .receive = qdes_mmsg_receive,
+    .path_mtu = path_mtu,
     .set_buffer = set_buffer,
     .unreachable = unreachable,
     .drops = drops,

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What every host can do: plain sockets.  Other networks' floods and own
+ * What every host can do: plain sockets, one call for each datagram.  Other networks' floods and own
  * ones are dropped by the fabric after they were read; an unreachable peer is
  * noticed by its silence; changes of interfaces are looked for from time to
  * time.
  */
 
-#include "qdes/underlay.h"
+#include "qdes/underlay-io.h"
+
+#include <errno.h>
 
 static void prepare(int fd G_GNUC_UNUSED, bool v4 G_GNUC_UNUSED)
 {
@@ -16,6 +18,56 @@ static void filter_group(int fd G_GNUC_UNUSED, uint32_t netid G_GNUC_UNUSED,
                          const QdesAddr *own G_GNUC_UNUSED,
                          unsigned index G_GNUC_UNUSED)
 {
+}
+
+static void io_open(QdesUnderlayIo *io G_GNUC_UNUSED,
+                    int unicast_fd G_GNUC_UNUSED, int group_fd G_GNUC_UNUSED,
+                    bool gso G_GNUC_UNUSED)
+{
+}
+
+static void io_close(QdesUnderlayIo *io G_GNUC_UNUSED)
+{
+}
+
+static int io_send(QdesUnderlayIo *io, int fd, QdesTrain *trains,
+                   int n G_GNUC_UNUSED)
+{
+    int ret = qdes_underlay_io_send_each(io, fd, trains);
+
+    return ret < 0 ? ret : 1;
+}
+
+static int io_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains, int max,
+                      bool *more)
+{
+    struct sockaddr_storage ss = { 0 };
+    QdesRxTrain *train;
+    socklen_t len;
+    ssize_t ret = -1;
+    int n;
+
+    for (n = 0; n < MIN(max, QDES_RX_BATCH); n++) {
+        train = &trains[n];
+        train->data = io->rx + n * QDES_RX_SIZE;
+        do {
+            len = sizeof(ss);
+            ret = recvfrom(fd, train->data, QDES_RX_SIZE, 0,
+                           (struct sockaddr *)&ss, &len);
+        } while (ret < 0 && errno == EINTR);
+        if (ret < 0 ||
+            !qdes_addr_from_sockaddr(&train->from, (struct sockaddr *)&ss)) {
+            break;
+        }
+        train->size = train->segment = ret;
+    }
+    *more = n == MIN(max, QDES_RX_BATCH);
+    return n > 0 ? n : ret < 0 ? -errno : -EAFNOSUPPORT;
+}
+
+static int path_mtu(const QdesAddr *to G_GNUC_UNUSED)
+{
+    return 0;
 }
 
 static int set_buffer(int fd, int option, int bytes)
@@ -54,6 +106,11 @@ const QdesUnderlayOs qdes_underlay_plain = {
     .prepare_group = prepare,
     .prepare_unicast = prepare,
     .filter_group = filter_group,
+    .io_open = io_open,
+    .io_close = io_close,
+    .send = io_send,
+    .receive = io_receive,
+    .path_mtu = path_mtu,
     .set_buffer = set_buffer,
     .unreachable = unreachable,
     .drops = drops,

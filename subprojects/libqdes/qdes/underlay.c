@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Underlay: the UDP sockets of a port, by calls that every host has. */
 
-#include "qdes/underlay.h"
+#include "qdes/underlay-io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,12 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <unistd.h>
+
+#define DEFAULT_RCVBUF (4 << 20) /* bytes: dozens of trains in flight */
+#define IPV4_HEADERS (20 + 8)   /* bytes, with UDP's */
+#define IPV6_HEADERS (40 + 8)
+#define MIN_MTU 576             /* bytes; less than that is an error */
+#define IOV_PIECES 128          /* of one datagram */
 
 enum { GROUP, UNICAST, N_SOCKETS };
 
@@ -24,8 +30,7 @@ struct QdesUnderlay {
     bool joined;
     QdesAddr bound;             /* of the unicast socket */
     GArray *own;                /* QdesAddr, all addresses of this host */
-    struct sockaddr_storage group;
-    socklen_t group_len;
+    QdesUnderlayIo io;
 };
 
 static bool system_error(GError **errp, const char *option, const char *value,
@@ -167,21 +172,23 @@ static bool open_unicast(QdesUnderlay *u, GError **errp)
     return true;
 }
 
-/* Of the sockets from @first on; what is not granted is said once. */
+/*
+ * Of the sockets from @first on, @bytes or else @otherwise; what is asked for
+ * and not granted is said once.
+ */
 static void set_buffers(QdesUnderlay *u, const char *name, int first,
-                        int option, int bytes, const QdesHost *host,
-                        void *opaque)
+                        int option, int bytes, int otherwise,
+                        const QdesHost *host, void *opaque)
 {
-    int granted = bytes;
+    bool said = bytes > 0;
+    int granted;
     int i;
 
-    if (!bytes) {
-        return;
-    }
-    for (i = first; i < N_SOCKETS; i++) {
+    bytes = granted = bytes ? bytes : otherwise;
+    for (i = first; bytes && i < N_SOCKETS; i++) {
         granted = MIN(granted, u->os->set_buffer(u->fd[i], option, bytes));
     }
-    if (granted < bytes) {
+    if (said && granted < bytes) {
         g_autofree char *text =
             g_strdup_printf("%s=%d: the system grants %d bytes; its limit is "
                             "net.core.%cmem_max", name, bytes, granted,
@@ -209,8 +216,12 @@ QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
         qdes_underlay_free(u);
         return NULL;
     }
-    set_buffers(u, "sndbuf", UNICAST, SO_SNDBUF, config->sndbuf, host, opaque);
-    set_buffers(u, "rcvbuf", GROUP, SO_RCVBUF, config->rcvbuf, host, opaque);
+    set_buffers(u, "sndbuf", UNICAST, SO_SNDBUF, config->sndbuf, 0, host,
+                opaque);
+    set_buffers(u, "rcvbuf", GROUP, SO_RCVBUF, config->rcvbuf,
+                DEFAULT_RCVBUF, host, opaque);
+    u->io.rx = g_malloc(QDES_RX_BATCH * QDES_RX_SIZE);
+    u->os->io_open(&u->io, u->fd[UNICAST], u->fd[GROUP], config->gso);
     /* Watch first, look afterwards: so no change falls in between. */
     u->monitor_fd = u->os->monitor_open();
     qdes_underlay_refresh(u);
@@ -221,6 +232,10 @@ void qdes_underlay_free(QdesUnderlay *u)
 {
     if (!u) {
         return;
+    }
+    if (u->io.rx) {
+        u->os->io_close(&u->io);
+        g_free(u->io.rx);
     }
     if (u->fd[GROUP] >= 0) {
         close(u->fd[GROUP]);
@@ -284,7 +299,7 @@ static bool join(QdesUnderlay *u, unsigned index)
     if (qdes_addr_needs_scope(&group)) {
         group.scope = index;
     }
-    u->group_len = qdes_addr_to_sockaddr(&group, &u->group);
+    u->io.group_len = qdes_addr_to_sockaddr(&group, &u->io.group);
     return true;
 }
 
@@ -296,6 +311,7 @@ QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
     qdes_netif_find(&netif, &u->config, u->os->group_route(&u->config.group),
                     u->own);
     if (qdes_netif_equal(&netif, &u->netif) && was_joined) {
+        u->netif.mtu = netif.mtu;
         return QDES_REFRESH_SAME;
     }
     if (was_joined) {
@@ -311,6 +327,7 @@ QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
     }
     u->joined = netif.index && join(u, netif.index);
     if (!u->joined) {
+        u->io.group_len = 0;
         /* Not to be found equal next time, when joining may work. */
         memset(&netif, 0, sizeof(netif));
         netif.addr = qdes_addr_any(u->v4, 0);
@@ -341,57 +358,91 @@ QdesAddr qdes_underlay_local(const QdesUnderlay *u)
     return local;
 }
 
-static int send_to(QdesUnderlay *u, struct sockaddr_storage *to, socklen_t len,
-                   const struct iovec *iov, int iovcnt)
+socklen_t qdes_underlay_io_to(const QdesUnderlayIo *io, const QdesTrain *train,
+                              struct sockaddr_storage *to)
 {
+    if (train->flood) {
+        memcpy(to, &io->group, sizeof(*to));
+        return io->group_len;
+    }
+    return qdes_addr_to_sockaddr(&train->to, to);
+}
+
+int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
+{
+    struct sockaddr_storage to;
+    struct iovec iov[IOV_PIECES];
     struct msghdr msg = {
-        .msg_name = to,
-        .msg_namelen = len,
-        .msg_iov = (struct iovec *)iov,
-        .msg_iovlen = iovcnt,
+        .msg_name = &to,
+        .msg_namelen = qdes_underlay_io_to(io, train, &to),
+        .msg_iov = iov,
     };
+    size_t size;
     ssize_t ret;
+    int pieces;
 
-    do {
-        ret = sendmsg(u->fd[UNICAST], &msg, 0);
-    } while (ret < 0 && errno == EINTR);
-    return ret < 0 ? -errno : 0;
-}
-
-int qdes_underlay_send(QdesUnderlay *u, const QdesAddr *to,
-                       const struct iovec *iov, int iovcnt)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = qdes_addr_to_sockaddr(to, &ss);
-
-    return send_to(u, &ss, len, iov, iovcnt);
-}
-
-int qdes_underlay_flood(QdesUnderlay *u, const struct iovec *iov, int iovcnt)
-{
-    if (!u->joined) {
+    if (msg.msg_namelen == 0) {
         return -ENODEV;
     }
-    return send_to(u, &u->group, u->group_len, iov, iovcnt);
+    while (train->sent < train->size) {
+        size = MIN(train->segment, train->size - train->sent);
+        pieces = qdes_train_slice(train, train->sent, size, iov, IOV_PIECES);
+        g_assert(pieces > 0);
+        msg.msg_iovlen = pieces;
+        do {
+            ret = sendmsg(fd, &msg, 0);
+        } while (ret < 0 && errno == EINTR);
+        if (ret < 0) {
+            return -errno;
+        }
+        train->sent += size;
+    }
+    return 0;
 }
 
-ssize_t qdes_underlay_receive(int fd, uint8_t *data, size_t size,
-                              QdesAddr *from)
+int qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n)
 {
-    struct sockaddr_storage ss = { 0 };
-    socklen_t len = sizeof(ss);
-    ssize_t ret;
+    return u->os->send(&u->io, u->fd[UNICAST], trains, n);
+}
 
-    do {
-        ret = recvfrom(fd, data, size, 0, (struct sockaddr *)&ss, &len);
-    } while (ret < 0 && errno == EINTR);
-    if (ret < 0) {
-        return -errno;
+int qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
+                           const void *data, size_t size)
+{
+    struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
+    QdesTrain train = {
+        .flood = !to,
+        .iov = &iov,
+        .iovcnt = 1,
+        .size = size,
+        .segment = size,
+    };
+
+    if (to) {
+        train.to = *to;
     }
-    if (!qdes_addr_from_sockaddr(from, (struct sockaddr *)&ss)) {
-        return -EAFNOSUPPORT;
+    return qdes_underlay_io_send_each(&u->io, u->fd[UNICAST], &train);
+}
+
+int qdes_underlay_receive(QdesUnderlay *u, int fd, QdesRxTrain *trains,
+                          int max, bool *more)
+{
+    return u->os->receive(&u->io, fd, trains, max, more);
+}
+
+size_t qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to)
+{
+    int headers = u->v4 ? IPV4_HEADERS : IPV6_HEADERS;
+    int mtu = to ? u->os->path_mtu(to) : 0;
+
+    if (mtu <= 0) {
+        mtu = u->netif.mtu;
     }
-    return ret;
+    return MIN(MAX(mtu, MIN_MTU), 65535) - headers;
+}
+
+bool qdes_underlay_segments(const QdesUnderlay *u)
+{
+    return u->io.segment;
 }
 
 bool qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)

@@ -11,9 +11,14 @@
  * addresses or routes change; then, and from time to time for hosts that have
  * no monitor, qdes_underlay_refresh() joins the group where it belongs.
  *
- * What only one system can do (socket filters, error queues, change
- * notification) is behind QdesUnderlayOs: underlay-linux.c, and for every
- * host, underlay-plain.c.
+ * Datagrams go out and come in as trains (train.h), several at a time.
+ *
+ * What only one system can do (trains, batches, socket filters, error queues,
+ * change notification) is behind QdesUnderlayOs: underlay-linux.c with
+ * underlay-mmsg.c, and for every host, underlay-plain.c.
+ *
+ * Limits: up to QDES_RX_BATCH buffers of 64 KiB for what is read, of which
+ * the system backs as much as the longest datagrams have used.
  *
  * All descriptors are non-blocking and closed on exec.  Errors of sending and
  * receiving are returned as negative errno values and never end a socket.
@@ -26,8 +31,22 @@
 
 #include "qdes/fabric.h"
 #include "qdes/netif.h"
+#include "qdes/train.h"
 
 typedef struct QdesUnderlay QdesUnderlay;
+typedef struct QdesUnderlayIo QdesUnderlayIo;
+
+#define QDES_TX_BATCH 32        /* trains in one call */
+#define QDES_RX_BATCH 16        /* trains in one call */
+
+/* What was read by one call: a datagram, or several of one sender that the
+ * kernel put together.  All have @segment bytes, the last may be shorter. */
+typedef struct QdesRxTrain {
+    uint8_t *data;
+    size_t size;                /* bytes in all */
+    size_t segment;
+    QdesAddr from;
+} QdesRxTrain;
 
 /* What a system may do better than plain sockets. */
 typedef struct QdesUnderlayOs {
@@ -43,6 +62,20 @@ typedef struct QdesUnderlayOs {
      */
     void (*filter_group)(int fd, uint32_t netid, const QdesAddr *own,
                          unsigned index);
+
+    /* Get ready for send and receive, with UDP_SEGMENT and UDP_GRO if @gso. */
+    void (*io_open)(QdesUnderlayIo *io, int unicast_fd, int group_fd,
+                    bool gso);
+    void (*io_close)(QdesUnderlayIo *io);
+
+    /* As qdes_underlay_send() and qdes_underlay_receive(). */
+    int (*send)(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n);
+    int (*receive)(QdesUnderlayIo *io, int fd, QdesRxTrain *trains, int max,
+                   bool *more);
+
+    /* The MTU of the path to @to, as far as this host knows it, in bytes of IP
+     * packets; 0: the system does not tell. */
+    int (*path_mtu)(const QdesAddr *to);
 
     /* A socket buffer of @bytes; returns what was granted. */
     int (*set_buffer)(int fd, int option, int bytes);
@@ -99,17 +132,36 @@ const QdesNetif *qdes_underlay_netif(const QdesUnderlay *underlay);
 /* Where peers send unicast to. */
 QdesAddr qdes_underlay_local(const QdesUnderlay *underlay);
 
-/* Send to one peer, or to the group (-ENODEV: no interface has it).  Returns
- * 0 or a negative errno. */
-int qdes_underlay_send(QdesUnderlay *underlay, const QdesAddr *to,
-                       const struct iovec *iov, int iovcnt);
-int qdes_underlay_flood(QdesUnderlay *underlay, const struct iovec *iov,
-                        int iovcnt);
+/*
+ * Send @n trains in order, at least 1, as far as the socket has room.  Returns
+ * how many have left, or, when not even the first has as a whole, a negative
+ * errno (-ENODEV: to the group, and no interface has it).  Each train's @sent
+ * tells how much of it has left, and @fits is cleared when it turned out not
+ * to.
+ */
+int qdes_underlay_send(QdesUnderlay *underlay, QdesTrain *trains, int n);
 
-/* Read one datagram of at most @size bytes from one of the sockets.  Returns
- * its size or a negative errno. */
-ssize_t qdes_underlay_receive(int fd, uint8_t *data, size_t size,
-                              QdesAddr *from);
+/* Send one datagram to @to, NULL: to the group.  Returns 0 or a negative
+ * errno. */
+int qdes_underlay_send_one(QdesUnderlay *underlay, const QdesAddr *to,
+                           const void *data, size_t size);
+
+/*
+ * Read up to @max trains from one of the sockets.  Returns their number or a
+ * negative errno; *@more tells whether there may be more to read.  They are
+ * valid until the next call.
+ */
+int qdes_underlay_receive(QdesUnderlay *underlay, int fd, QdesRxTrain *trains,
+                          int max, bool *more);
+
+/*
+ * The bytes of the longest datagram that is carried in one piece to @to,
+ * NULL: to the group, as far as is known.
+ */
+size_t qdes_underlay_room(const QdesUnderlay *underlay, const QdesAddr *to);
+
+/* Do trains leave as such? */
+bool qdes_underlay_segments(const QdesUnderlay *underlay);
 
 /* Did this port itself send what comes from @from? */
 bool qdes_underlay_is_own(const QdesUnderlay *underlay, const QdesAddr *from);

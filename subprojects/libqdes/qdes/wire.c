@@ -34,10 +34,13 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
         return QDES_WIRE_BAD_TYPE;
     }
     flags = data[3];
-    if (flags & ~QDES_WIRE_FLAG_SEALED) {
+    if (flags & ~(QDES_WIRE_FLAG_CSUM_PARTIAL | QDES_WIRE_FLAG_SEALED) ||
+        (flags & QDES_WIRE_FLAG_CSUM_PARTIAL &&
+         (data[2] & 0x0f) != QDES_WIRE_DATA)) {
         return QDES_WIRE_BAD_FLAGS;
     }
     header->type = data[2] & 0x0f;
+    header->csum_partial = flags & QDES_WIRE_FLAG_CSUM_PARTIAL;
     header->netid = qdes_get_be32(data + 4);
     header->payload = data + QDES_WIRE_HEADER_SIZE;
     header->payload_size = size - QDES_WIRE_HEADER_SIZE;
@@ -58,11 +61,12 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
 }
 
 void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
-                             QdesWireType type, uint32_t netid)
+                             QdesWireType type, uint8_t flags,
+                             uint32_t netid)
 {
     qdes_put_be16(data, QDES_WIRE_MAGIC);
     data[2] = QDES_WIRE_VERSION << 4 | type;
-    data[3] = 0;
+    data[3] = flags;
     qdes_put_be32(data + 4, netid);
 }
 
@@ -161,7 +165,7 @@ size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
     G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 5 * TLV_HEADER_SIZE + 8 + 4 + 4 +
                     QDES_NAME_MAX + 2 <= QDES_WIRE_HELLO_SIZE);
 
-    qdes_wire_encode_header(data, type, netid);
+    qdes_wire_encode_header(data, type, 0, netid);
     p = put_tlv(p, QDES_WIRE_TLV_INSTANCE, 8);
     qdes_put_be64(p, hello->instance);
     p += 8;

@@ -39,6 +39,10 @@ enum {
     QDES_WIRE_FLAG_SEALED = 0x02,
 };
 
+enum {
+    QDES_WIRE_CAP_CSUM_PARTIAL = 0x00000001,
+};
+
 typedef enum QdesWireTlv {
     QDES_WIRE_TLV_INSTANCE = 1,         /* 8 bytes, not 0; mandatory */
     QDES_WIRE_TLV_CAPABILITIES = 2,     /* 4 bytes, a mask */
@@ -63,6 +67,7 @@ typedef enum QdesWireResult {
 
 typedef struct QdesWireHeader {
     QdesWireType type;
+    bool csum_partial;
     uint32_t netid;
     const uint8_t *payload;     /* what follows the header */
     size_t payload_size;
@@ -86,9 +91,10 @@ typedef struct QdesWireHello {
 QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
                                 size_t size);
 
-/* Write a header without flags. */
+/* Write a header. */
 void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
-                             QdesWireType type, uint32_t netid);
+                             QdesWireType type, uint8_t flags,
+                             uint32_t netid);
 
 /*
  * Read the TLVs of a HELLO or BYE.  Unknown TLVs are skipped.  Returns

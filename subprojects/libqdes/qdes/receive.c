@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Datagrams from the underlay to the port: check, learn, coalesce, deliver.
+ *
+ *   qdes_fabric_receive() -> qdes_fabric_work_off() -> input(), take_frame()
+ *                                                   -> deliver_first()
+ */
+
+#include "qdes/fabric-private.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "qdes/eth.h"
+
+/* Drop one datagram. */
+static void drop(QdesFabric *f, QdesCounter counter)
+{
+    QDES_COUNT(&f->stats, rx_datagrams);
+    f->stats.value[counter]++;
+}
+
+/*
+ * Hand on the superframe that came first.  Its datagrams are counted here:
+ * while they wait, they are not in the books.
+ */
+static void deliver_first(QdesFabric *f, QdesSuperframe *frame, int64_t now)
+{
+    size_t vnet_size = f->port.vnet_size;
+    QdesDelivery delivery;
+
+    QDES_COUNT_ADD(&f->stats, rx_datagrams, frame->frames);
+    if (!f->link_up) {
+        QDES_COUNT_ADD(&f->stats, rx_drop_link, frame->frames);
+        qdes_coalesce_pop(f->rx.coalescer);
+        return;
+    }
+    if (vnet_size) {
+        qdes_vnet_encode(&frame->vnet, f->rx.vnet, vnet_size,
+                         f->port.vnet_big_endian);
+        frame->iov[0].iov_base = f->rx.vnet;
+        frame->iov[0].iov_len = vnet_size;
+        delivery = f->host->deliver(f->opaque, frame->iov, frame->iovcnt,
+                                    vnet_size + frame->size);
+    } else {
+        delivery = f->host->deliver(f->opaque, frame->iov + 1,
+                                    frame->iovcnt - 1, frame->size);
+    }
+    if (delivery == QDES_REFUSED) {
+        QDES_COUNT_ADD(&f->stats, rx_drop_port, frame->frames);
+    } else {
+        QDES_COUNT_ADD(&f->stats, rx_frames, frame->frames);
+        QDES_COUNT_ADD(&f->stats, rx_bytes, frame->frame_bytes);
+        if (frame->frames > 1) {
+            QDES_COUNT(&f->stats, rx_superframes);
+        }
+    }
+    qdes_coalesce_pop(f->rx.coalescer);
+    if (delivery == QDES_DELIVERED_FULL) {
+        QDES_COUNT(&f->stats, rx_paused);
+        f->paused = true;
+        f->paused_at = now;
+    }
+}
+
+void qdes_fabric_drop_undelivered(QdesFabric *f)
+{
+    QdesSuperframe *frame;
+
+    while ((frame = qdes_coalesce_first(f->rx.coalescer)) != NULL) {
+        QDES_COUNT_ADD(&f->stats, rx_datagrams, frame->frames);
+        QDES_COUNT_ADD(&f->stats, rx_drop_port, frame->frames);
+        qdes_coalesce_pop(f->rx.coalescer);
+    }
+}
+
+/*
+ * Take the frame in the datagram at @data.  Returns false when there is no
+ * room for it before another left.
+ */
+static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
+                       const QdesAddr *from, int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+    bool partial = data[3] & QDES_WIRE_FLAG_CSUM_PARTIAL;
+    uint8_t *frame = data + QDES_WIRE_HEADER_SIZE;
+    const QdesEthHeader *eth = (const QdesEthHeader *)frame;
+
+    size -= QDES_WIRE_HEADER_SIZE;
+    if (!qdes_mac_is_source(eth->src)) {
+        drop(f, QDES_COUNTER_rx_drop_source);
+        return true;
+    }
+    if (partial && !f->port.csum) {
+        if (!qdes_packet_finish(frame, size)) {
+            drop(f, QDES_COUNTER_rx_drop_csum);
+            return true;
+        }
+        data[3] &= ~QDES_WIRE_FLAG_CSUM_PARTIAL;
+        partial = false;
+    }
+    switch (qdes_coalesce_add(rx->coalescer, frame, size, partial)) {
+    case QDES_COALESCE_FULL:
+        return false;
+    case QDES_COALESCE_BAD:
+        drop(f, QDES_COUNTER_rx_drop_csum);
+        return true;
+    case QDES_COALESCE_TAKEN:
+        break;
+    }
+    if (!rx->src) {
+        rx->slot = qdes_fabric_hear(f, from, now);
+    }
+    if (!rx->src || memcmp(rx->src, eth->src, QDES_MAC_SIZE) != 0) {
+        rx->src = eth->src;
+        if (rx->slot != QDES_PEER_NONE) {
+            qdes_fabric_learn(f, eth->src, rx->slot, now);
+        }
+    }
+    return true;
+}
+
+static void say_version(QdesFabric *f, const QdesAddr *from, unsigned version)
+{
+    char text[QDES_ADDR_STRLEN];
+
+    if (qdes_fabric_first(f, QDES_SAID_VERSION)) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "%s speaks version %u of the protocol, this port %d: "
+                        "nothing passes between them",
+                        qdes_addr_format(from, text), version,
+                        QDES_WIRE_VERSION);
+    }
+}
+
+static void say_sealed(QdesFabric *f, const QdesAddr *from)
+{
+    char text[QDES_ADDR_STRLEN];
+
+    if (qdes_fabric_first(f, QDES_SAID_SEALED)) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "%s seals what it sends, and this port has no key: "
+                        "nothing passes between them",
+                        qdes_addr_format(from, text));
+    }
+}
+
+/* Returns false when the datagram has to wait. */
+static bool input(QdesFabric *f, uint8_t *data, size_t size,
+                  const QdesAddr *from, int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+    QdesWireHeader header;
+    QdesWireResult result;
+
+    /* In a train, as a rule, all headers are the same. */
+    if (rx->header && size >= QDES_WIRE_HEADER_SIZE + QDES_FRAME_MIN &&
+        size <= QDES_WIRE_HEADER_SIZE + QDES_FRAME_MAX &&
+        memcmp(data, rx->header, QDES_WIRE_HEADER_SIZE) == 0) {
+        return take_frame(f, data, size, from, now);
+    }
+
+    result = qdes_wire_decode(&header, data, size);
+    switch (result) {
+    case QDES_WIRE_SHORT:
+        drop(f, QDES_COUNTER_rx_drop_short);
+        return true;
+    case QDES_WIRE_BAD_MAGIC:
+        drop(f, QDES_COUNTER_rx_drop_magic);
+        return true;
+    case QDES_WIRE_BAD_VERSION:
+        drop(f, QDES_COUNTER_rx_drop_version);
+        say_version(f, from, data[2] >> 4);
+        return true;
+    case QDES_WIRE_BAD_TYPE:
+        drop(f, QDES_COUNTER_rx_drop_type);
+        return true;
+    case QDES_WIRE_BAD_FLAGS:
+        drop(f, QDES_COUNTER_rx_drop_flags);
+        return true;
+    case QDES_WIRE_SEALED:
+        drop(f, QDES_COUNTER_rx_drop_sealed);
+        say_sealed(f, from);
+        return true;
+    case QDES_WIRE_OK:
+    case QDES_WIRE_FRAME_SHORT:
+    case QDES_WIRE_FRAME_LONG:
+    case QDES_WIRE_BAD_TLV:
+        break;
+    }
+
+    if (header.netid != f->config.netid) {
+        drop(f, QDES_COUNTER_rx_drop_netid);
+    } else if (qdes_underlay_is_own(f->underlay, from)) {
+        drop(f, QDES_COUNTER_rx_drop_own);
+    } else if (result == QDES_WIRE_FRAME_SHORT) {
+        drop(f, QDES_COUNTER_rx_drop_frame_short);
+    } else if (result == QDES_WIRE_FRAME_LONG) {
+        drop(f, QDES_COUNTER_rx_drop_frame_long);
+    } else if (result == QDES_WIRE_BAD_TLV) {
+        drop(f, QDES_COUNTER_rx_drop_tlv);
+    } else if (header.type == QDES_WIRE_DATA) {
+        rx->header = data;
+        return take_frame(f, data, size, from, now);
+    } else {
+        QDES_COUNT(&f->stats, rx_datagrams);
+        qdes_fabric_take_control(f, &header, from, rx->by_group, now);
+        rx->src = NULL;         /* its sender may have another slot now */
+    }
+    return true;
+}
+
+/* Deliver the first that waits.  Returns false when nothing does. */
+static bool deliver_next(QdesFabric *f, int64_t now)
+{
+    QdesSuperframe *frame = qdes_coalesce_first(f->rx.coalescer);
+
+    if (frame) {
+        deliver_first(f, frame, now);
+    }
+    return frame != NULL;
+}
+
+void qdes_fabric_work_off(QdesFabric *f, int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+    QdesRxTrain *train;
+    size_t size;
+
+    while (!f->paused && rx->next < rx->n) {
+        train = &rx->trains[rx->next];
+        if (rx->offset == 0) {
+            rx->header = NULL;
+            rx->src = NULL;
+            if (train->size > train->segment) {
+                QDES_COUNT(&f->stats, rx_trains);
+            }
+        }
+        do {
+            size = MIN(train->segment, train->size - rx->offset);
+            if (!input(f, train->data + rx->offset, size, &train->from,
+                       now)) {
+                break;
+            }
+            rx->offset += size;
+        } while (rx->offset < train->size);
+        if (rx->offset < train->size) {
+            deliver_next(f, now);
+        } else {
+            rx->next++;
+            rx->offset = 0;
+        }
+    }
+    while (!f->paused && deliver_next(f, now)) {
+        /* Nothing waits for more to come. */
+    }
+}
+
+void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+    int left = QDES_BUDGET;
+    bool more = true;
+    int n;
+
+    rx->by_group = fd == qdes_underlay_group_fd(f->underlay);
+    while (more && left > 0 && !f->paused) {
+        n = qdes_underlay_receive(f->underlay, fd, rx->trains,
+                                  MIN(left, QDES_RX_BATCH), &more);
+        if (n >= 0) {
+            rx->n = n;
+            rx->next = 0;
+            rx->offset = 0;
+            left -= MAX(n, 1);
+            qdes_fabric_work_off(f, now);
+            continue;
+        }
+        if (n != -EAGAIN) {
+            QDES_COUNT(&f->stats, rx_errors);
+            left--;
+        }
+        /* An error of an earlier datagram may be all that woke us up. */
+        if (!rx->by_group && (n != -EAGAIN || left == QDES_BUDGET)) {
+            qdes_fabric_forget_unreachable(f);
+        }
+        if (n == -EAGAIN) {
+            break;
+        }
+    }
+    if (f->paused) {
+        qdes_fabric_watch(f);
+    }
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Linux: UDP_SEGMENT, UDP_GRO (udp(7)), sendmmsg(), recvmmsg(). */
+
+#include "qdes/underlay-linux.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#ifndef SOL_UDP
+#define SOL_UDP 17
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103         /* Linux 4.18 */
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104             /* Linux 5.0 */
+#endif
+
+/*
+ * A train is some 64 KiB: with few buffers they stay in the cache.  Where
+ * datagrams come singly, more of them are worth a call.
+ */
+#define LONG_BATCH 4
+#define LONG_BYTES (QDES_RX_SIZE / 4)
+
+typedef union Control {
+    struct cmsghdr align;
+    char buf[CMSG_SPACE(sizeof(int))];
+} Control;
+
+struct QdesMmsg {
+    struct mmsghdr msg[MAX(QDES_TX_BATCH, QDES_RX_BATCH)];
+    struct sockaddr_storage addr[MAX(QDES_TX_BATCH, QDES_RX_BATCH)];
+    Control control[MAX(QDES_TX_BATCH, QDES_RX_BATCH)];
+    struct iovec iov[QDES_RX_BATCH];
+};
+
+void qdes_mmsg_open(QdesUnderlayIo *io, int unicast_fd, int group_fd, bool gso)
+{
+    int off = 0;
+    int on = 1;
+
+    io->mmsg = g_new0(struct QdesMmsg, 1);
+    if (gso) {
+        io->segment = setsockopt(unicast_fd, SOL_UDP, UDP_SEGMENT, &off,
+                                 sizeof(off)) == 0;
+        setsockopt(unicast_fd, SOL_UDP, UDP_GRO, &on, sizeof(on));
+        setsockopt(group_fd, SOL_UDP, UDP_GRO, &on, sizeof(on));
+    }
+}
+
+void qdes_mmsg_close(QdesUnderlayIo *io)
+{
+    g_free(io->mmsg);
+}
+
+static void put_segment(struct msghdr *msg, Control *control, uint16_t size)
+{
+    struct cmsghdr *cmsg;
+
+    msg->msg_control = control;
+    msg->msg_controllen = CMSG_SPACE(sizeof(size));
+    cmsg = CMSG_FIRSTHDR(msg);
+    cmsg->cmsg_level = SOL_UDP;
+    cmsg->cmsg_type = UDP_SEGMENT;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(size));
+    memcpy(CMSG_DATA(cmsg), &size, sizeof(size));
+}
+
+/* May @train leave in one call? */
+static bool is_whole(const QdesUnderlayIo *io, const QdesTrain *train)
+{
+    return train->sent == 0 &&
+           (train->size <= train->segment || (io->segment && train->fits));
+}
+
+static bool is_about_segment(int err)
+{
+    return err == EIO || err == EINVAL || err == EMSGSIZE ||
+           err == EOPNOTSUPP || err == ENOPROTOOPT;
+}
+
+int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
+{
+    struct QdesMmsg *m = io->mmsg;
+    socklen_t len;
+    int ret;
+    int i;
+
+    for (i = 0; i < MIN(n, QDES_TX_BATCH) && is_whole(io, &trains[i]); i++) {
+        len = qdes_underlay_io_to(io, &trains[i], &m->addr[i]);
+        if (len == 0) {
+            break;
+        }
+        m->msg[i].msg_hdr = (struct msghdr) {
+            .msg_name = &m->addr[i],
+            .msg_namelen = len,
+            .msg_iov = (struct iovec *)trains[i].iov,
+            .msg_iovlen = trains[i].iovcnt,
+        };
+        if (trains[i].size > trains[i].segment) {
+            put_segment(&m->msg[i].msg_hdr, &m->control[i],
+                        trains[i].segment);
+        }
+    }
+    if (i == 0) {
+        ret = qdes_underlay_io_send_each(io, fd, &trains[0]);
+        return ret < 0 ? ret : 1;
+    }
+    do {
+        ret = sendmmsg(fd, m->msg, i, 0);
+    } while (ret < 0 && errno == EINTR);
+    if (ret >= 0) {
+        for (i = 0; i < ret; i++) {
+            trains[i].sent = trains[i].size;
+        }
+        return ret;
+    }
+    ret = -errno;
+    if (trains[0].size > trains[0].segment && is_about_segment(-ret)) {
+        /*
+         * EIO: this route's device or policy takes no trains, now or ever.
+         * Else the path's MTU has shrunk, which only this train is about.
+         */
+        if (ret == -EIO) {
+            io->segment = false;
+        }
+        trains[0].fits = false;
+        ret = qdes_underlay_io_send_each(io, fd, &trains[0]);
+        return ret < 0 ? ret : 1;
+    }
+    return ret;
+}
+
+static size_t get_segment(struct msghdr *msg, size_t size)
+{
+    struct cmsghdr *cmsg;
+    int segment = 0;
+
+    for (cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
+        if (cmsg->cmsg_level == SOL_UDP && cmsg->cmsg_type == UDP_GRO) {
+            memcpy(&segment, CMSG_DATA(cmsg), sizeof(segment));
+        }
+    }
+    return segment > 0 ? (size_t)segment : size;
+}
+
+int qdes_mmsg_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains,
+                      int max, bool *more)
+{
+    struct QdesMmsg *m = io->mmsg;
+    bool is_long = false;
+    int ret;
+    int n = 0;
+    int i;
+
+    max = MIN(max, io->long_rx ? LONG_BATCH : QDES_RX_BATCH);
+    for (i = 0; i < max; i++) {
+        m->iov[i].iov_base = io->rx + i * QDES_RX_SIZE;
+        m->iov[i].iov_len = QDES_RX_SIZE;
+        m->msg[i].msg_hdr = (struct msghdr) {
+            .msg_name = &m->addr[i],
+            .msg_namelen = sizeof(m->addr[i]),
+            .msg_iov = &m->iov[i],
+            .msg_iovlen = 1,
+            .msg_control = &m->control[i],
+            .msg_controllen = sizeof(m->control[i]),
+        };
+    }
+    do {
+        ret = recvmmsg(fd, m->msg, max, MSG_DONTWAIT, NULL);
+    } while (ret < 0 && errno == EINTR);
+    if (ret < 0) {
+        return -errno;
+    }
+    for (i = 0; i < ret; i++) {
+        if (!qdes_addr_from_sockaddr(&trains[n].from,
+                                     (struct sockaddr *)&m->addr[i])) {
+            continue;
+        }
+        trains[n].data = m->iov[i].iov_base;
+        trains[n].size = m->msg[i].msg_len;
+        trains[n].segment = get_segment(&m->msg[i].msg_hdr, trains[n].size);
+        is_long |= trains[n].size >= LONG_BYTES;
+        n++;
+    }
+    io->long_rx = is_long;
+    *more = ret == max;
+    return n;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Ports of one process that talk over real sockets on loopback, with a moved
+ * clock
+ *
+ * Each test takes a group port of its own from the system, so that tests may
+ * run side by side.  The clock stands still unless a test moves it; only the
+ * waiting for datagrams, which take their time even on loopback, is real.
+ * IPv6 groups need an interface other than loopback: tests/functional has it.
+ */
+
+#ifndef QDES_FABRIC_PORT_H
+#define QDES_FABRIC_PORT_H
+
+#include "unit.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "qdes/bytes.h"
+#include "qdes/fabric.h"
+#include "qdes/status.h"
+#include "qdes/wire.h"
+
+#define MAX_FDS 4
+#define WAIT_S 10               /* until a test gives up waiting */
+
+static int64_t now;
+
+typedef struct Port {
+    QdesFabric *fabric;
+    struct pollfd fds[MAX_FDS];
+    int n_fds;
+    int64_t timer;
+    GPtrArray *frames;          /* GBytes, as delivered */
+    GString *log;
+    int changed, writable;
+    QdesDelivery verdict;       /* for the next frames */
+    uint64_t seed;
+} Port;
+
+static inline QdesDelivery deliver(void *opaque, const struct iovec *iov,
+                                   int iovcnt, size_t size)
+{
+    Port *p = opaque;
+    GByteArray *frame = g_byte_array_new();
+    int i;
+
+    for (i = 0; i < iovcnt; i++) {
+        g_byte_array_append(frame, iov[i].iov_base, iov[i].iov_len);
+    }
+    ck_assert_uint_eq(frame->len, size);
+    if (p->verdict != QDES_REFUSED) {
+        g_ptr_array_add(p->frames, g_byte_array_free_to_bytes(frame));
+    } else {
+        g_byte_array_free(frame, true);
+    }
+    return p->verdict;
+}
+
+static inline void writable(void *opaque)
+{
+    ((Port *)opaque)->writable++;
+}
+
+static inline void watch(void *opaque, int fd, int events)
+{
+    Port *p = opaque;
+    int i;
+
+    for (i = 0; i < p->n_fds && p->fds[i].fd != fd; i++) {
+    }
+    ck_assert_int_lt(i, MAX_FDS);
+    p->fds[i].fd = fd;
+    p->fds[i].events = (events & QDES_WATCH_READ ? POLLIN : 0) |
+                       (events & QDES_WATCH_WRITE ? POLLOUT : 0);
+    p->n_fds = MAX(p->n_fds, i + 1);
+}
+
+static inline void set_timer(void *opaque, int64_t deadline)
+{
+    ((Port *)opaque)->timer = deadline;
+}
+
+static inline void log_line(void *opaque, QdesLogLevel level, const char *text)
+{
+    g_string_append_printf(((Port *)opaque)->log, "%s: %s\n",
+                           level == QDES_LOG_WARNING ? "warning" : "info",
+                           text);
+}
+
+static inline void changed(void *opaque)
+{
+    ((Port *)opaque)->changed++;
+}
+
+static inline uint64_t draw(void *opaque)
+{
+    return ++((Port *)opaque)->seed * 0x9e3779b97f4a7c15ULL;
+}
+
+static const QdesHost host = {
+    .deliver = deliver,
+    .writable = writable,
+    .watch = watch,
+    .set_timer = set_timer,
+    .log = log_line,
+    .changed = changed,
+    .random = draw,
+};
+
+/* The group of a test. */
+static char group[64];
+
+static inline void choose_group(void)
+{
+    QdesAddr addr;
+    struct sockaddr_storage ss;
+    socklen_t len;
+    int fd;
+
+    ck_assert(qdes_addr_parse(&addr, "127.0.0.1", 0, NULL));
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&ss, len), 0);
+    len = sizeof(ss);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
+    close(fd);
+    qdes_addr_from_sockaddr(&addr, (struct sockaddr *)&ss);
+    g_snprintf(group, sizeof(group), "239.255.81.68:%u", addr.port);
+}
+
+static uint64_t next_seed;
+
+static inline Port *port_open_with(QdesOptions *options, bool plain)
+{
+    Port *p = g_new0(Port, 1);
+    QdesConfig config;
+    GError *err = NULL;
+
+    p->frames = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+    p->log = g_string_new(NULL);
+    p->seed = ++next_seed * 1000;
+    options->mcast = group;
+    if (!options->localaddr) {
+        options->localaddr = "127.0.0.1";
+    }
+    ck_assert_msg(qdes_config_init(&config, options, &err), "%s",
+                  err ? err->message : "");
+    config.plain_io = plain;
+    p->fabric = qdes_fabric_new(&config, &host, p, now, &err);
+    ck_assert_msg(p->fabric != NULL, "%s", err ? err->message : "");
+    return p;
+}
+
+static inline Port *port_open(const char *name)
+{
+    QdesOptions options = { .name = name };
+
+    return port_open_with(&options, false);
+}
+
+static inline void port_close(Port *p)
+{
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    int i;
+
+    ck_assert(qdes_stats_balanced(&status->counters));
+    qdes_status_free(status);
+    qdes_fabric_free(p->fabric);
+    for (i = 0; i < p->n_fds; i++) {
+        ck_assert_int_eq(p->fds[i].events, 0);
+    }
+    g_ptr_array_free(p->frames, true);
+    g_string_free(p->log, true);
+    g_free(p);
+}
+
+/* Serve what is ready at each of the @n ports. */
+static inline void serve(Port **ports, int n)
+{
+    int i, j, events;
+    Port *p;
+
+    for (i = 0; i < n; i++) {
+        p = ports[i];
+        if (poll(p->fds, p->n_fds, 1) <= 0) {
+            continue;
+        }
+        for (j = 0; j < p->n_fds; j++) {
+            events = (p->fds[j].revents & ~POLLOUT ? QDES_WATCH_READ : 0) |
+                     (p->fds[j].revents & POLLOUT ? QDES_WATCH_WRITE : 0);
+            if (events && p->fds[j].events) {
+                qdes_fabric_ready(p->fabric, p->fds[j].fd, events, now);
+            }
+        }
+    }
+}
+
+static inline uint64_t counter(Port *p, QdesCounter which)
+{
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    uint64_t value = status->counters.value[which];
+
+    qdes_status_free(status);
+    return value;
+}
+
+/* Serve until @cond holds. */
+#define WAIT(ports, n, cond) \
+    do { \
+        int64_t end_ = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC; \
+        while (!(cond)) { \
+            ck_assert_msg(g_get_monotonic_time() < end_, "waited for: %s", \
+                          #cond); \
+            serve(ports, n); \
+        } \
+    } while (0)
+
+#define C(port, name) counter(port, QDES_COUNTER_##name)
+
+#endif

@@ -1,0 +1,750 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fabric: superframes, unfinished checksums and trains, between ports with
+ * and without a virtio_net_hdr, on sockets that fail when a test wants it
+ *
+ * sendmsg() and sendmmsg() are wrapped by the linker (see meson.build).
+ */
+
+#include "fabric-port.h"
+#include "packets.h"
+
+#include <errno.h>
+
+#include "qdes/coalesce.h"
+#include "qdes/eth.h"
+
+#define VNET 12                 /* bytes of the virtio_net_hdr of a port */
+#define MAX_FRAMES 2048
+
+/* What the wrapped calls do, and have done. */
+static struct {
+    int err;                    /* fail with this, 0: do not */
+    int after;                  /* datagrams, counting trains as one */
+    bool only_trains;
+    int times;                  /* that it fails; -1: always */
+    int trains;                 /* that were sent with UDP_SEGMENT */
+    int calls;
+} fault;
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
+int __real_sendmmsg(int fd, struct mmsghdr *msg, unsigned n, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *msg, unsigned n, int flags);
+
+static bool fails(const struct msghdr *msg)
+{
+    if (!fault.err || (fault.only_trains && !msg->msg_control)) {
+        return false;
+    }
+    if (fault.after > 0) {
+        fault.after--;
+        return false;
+    }
+    if (fault.times == 0) {
+        return false;
+    }
+    fault.times -= fault.times > 0;
+    errno = fault.err;
+    return true;
+}
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    fault.calls++;
+    return fails(msg) ? -1 : __real_sendmsg(fd, msg, flags);
+}
+
+int __wrap_sendmmsg(int fd, struct mmsghdr *msg, unsigned n, int flags)
+{
+    unsigned i;
+
+    fault.calls++;
+    for (i = 0; i < n; i++) {
+        if (fails(&msg[i].msg_hdr)) {
+            return i ? (int)i : -1;
+        }
+        fault.trains += msg[i].msg_hdr.msg_control != NULL;
+        if (__real_sendmmsg(fd, &msg[i], 1, flags) != 1) {
+            return i ? (int)i : -1;
+        }
+    }
+    return n;
+}
+
+static void setup(void)
+{
+    choose_group();
+    memset(&fault, 0, sizeof(fault));
+}
+
+static const QdesPort all_offloads = {
+    .vnet_size = VNET,
+    .csum = true, .tso4 = true, .tso6 = true, .ecn = true,
+    .uso4 = true, .uso6 = true,
+};
+
+/* What a test sends, and the frames that it stands for. */
+typedef struct Sample {
+    uint8_t vnet_and_frame[VNET + PACKET_MAX];
+    size_t size;                /* bytes, without the header */
+    QdesVnet vnet;
+    unsigned n;
+    size_t sizes[MAX_FRAMES];
+    uint8_t frames[4 * PACKET_MAX];
+} Sample;
+
+static Sample sample;
+
+static uint8_t *sample_frame(void)
+{
+    return sample.vnet_and_frame + VNET;
+}
+
+/* A superframe of @p, cut to @gso_size; 0: a frame with partial checksum. */
+static void make(Packet *p, size_t gso_size)
+{
+    QdesVnet *v = &sample.vnet;
+    size_t l3;
+
+    p->csum = PACKET_PARTIAL;
+    sample.size = packet_write(p, sample_frame());
+    l3 = naive_l3(sample_frame());
+    *v = (QdesVnet) {
+        .needs_csum = true,
+        .csum_start = l3 + (p->v6 ? 40 + p->ext : 20 + p->ip_options),
+        .csum_offset = p->udp ? 6 : 16,
+        .gso = gso_size == 0 ? QDES_GSO_NONE : p->udp ? QDES_GSO_UDP :
+               p->v6 ? QDES_GSO_TCP6 : QDES_GSO_TCP4,
+        .gso_size = gso_size,
+    };
+    qdes_vnet_encode(v, sample.vnet_and_frame, VNET, false);
+    if (!gso_size) {
+        v->gso_size = p->payload;
+        v->gso = p->udp ? QDES_GSO_UDP : QDES_GSO_TCP4;
+    }
+    sample.n = naive_segment(sample_frame(), sample.size, v, sample.frames,
+                             sample.sizes);
+    v->gso_size = gso_size;
+}
+
+static bool send_sample(Port *p)
+{
+    struct iovec iov = { sample.vnet_and_frame, VNET + sample.size };
+
+    return qdes_fabric_send(p->fabric, &iov, 1, now);
+}
+
+/* @b is known to @a as the owner of the destination, and by its HELLO. */
+static void meet(Port *a, Port *b, int vnet)
+{
+    uint8_t frame[60] = { 0 };
+    uint8_t before[VNET] = { 0 };
+    struct iovec iov[] = { { before, vnet }, { frame, sizeof(frame) } };
+    Port *ports[] = { a, b };
+
+    memset(frame, 0xff, 6);
+    memcpy(frame + 6, "\x52\x54\x00\x00\x01\x07", 6);
+    WAIT(ports, 2, C(a, rx_hello) && C(b, rx_hello));
+    ck_assert(qdes_fabric_send(b->fabric, iov, 2, now));
+    qdes_fabric_flush(b->fabric, now);
+    WAIT(ports, 2, C(a, rx_frames) == 1);
+    g_ptr_array_set_size(a->frames, 0);
+    g_ptr_array_set_size(b->frames, 0);
+}
+
+/*
+ * What @p got from frame number @first on, cut where it is a superframe, are
+ * the sample's frames.  Checksums are finished for the comparison.
+ */
+static void expect(Port *p, size_t vnet_size)
+{
+    g_autofree uint8_t *cut = g_malloc(4 * PACKET_MAX);
+    static size_t sizes[MAX_FRAMES];
+    const uint8_t *want = sample.frames;
+    unsigned done = 0;
+    const uint8_t *data;
+    uint8_t *at;
+    QdesVnet vnet = { 0 };
+    size_t size;
+    unsigned i, j, n;
+
+    for (i = 0; i < p->frames->len; i++) {
+        data = g_bytes_get_data(p->frames->pdata[i], &size);
+        if (vnet_size) {
+            qdes_vnet_decode(&vnet, data, false);
+            data += vnet_size;
+            size -= vnet_size;
+        }
+        if (vnet.gso) {
+            ck_assert(vnet.needs_csum);
+            n = naive_segment(data, size, &vnet, cut, sizes);
+        } else {
+            n = 1;
+            sizes[0] = size;
+            memcpy(cut, data, size);
+            if (vnet.needs_csum) {
+                ck_assert(qdes_packet_finish(cut, size));
+            }
+        }
+        for (j = 0, at = cut; j < n; at += sizes[j++]) {
+            ck_assert_uint_lt(done, sample.n);
+            ck_assert_uint_eq(sizes[j], sample.sizes[done]);
+            ck_assert_mem_eq(at, want, sizes[j]);
+            want += sample.sizes[done++];
+        }
+    }
+    ck_assert_uint_eq(done, sample.n);
+}
+
+/* All kinds of what may be sent. */
+static const struct {
+    bool v6, udp;
+    unsigned tags;
+    size_t payload, gso_size;
+} kinds[] = {
+    { false, false, 0, 60000, 1448 },
+    { true, false, 0, 60000, 1428 },
+    { false, true, 0, 20000, 1000 },
+    { true, true, 0, 1000, 17 },
+    { false, false, 1, 3000, 1448 },
+    { true, false, 2, 65000, 8000 },
+    { false, false, 0, 100, 0 },
+    { false, true, 0, 18, 0 },
+    { true, true, 1, 3000, 0 },
+    { false, false, 0, 100, 1448 },
+    { false, false, 0, 1000, 1 },
+};
+
+static void make_kind(int i)
+{
+    Packet p = {
+        PACKET_DEFAULT,
+        .mac = 7,
+        .v6 = kinds[i].v6,
+        .udp = kinds[i].udp,
+        .tags = kinds[i].tags,
+    };
+
+    p.payload = kinds[i].payload;
+    make(&p, kinds[i].gso_size);
+}
+
+enum { OURS_PLAIN = 1, OURS_NO_GSO = 2, THEIRS_PLAIN = 4, THEIRS_NO_GSO = 8,
+       THEIRS_NO_VNET = 16, ALL_WAYS = 32 };
+
+/* Everything passes between all kinds of ports. */
+START_TEST(test_pairs)
+{
+    QdesOptions a = { .name = "a", .has_gso = true,
+                      .gso = !(_i & OURS_NO_GSO) };
+    QdesOptions b = { .name = "b", .has_gso = true,
+                      .gso = !(_i & THEIRS_NO_GSO) };
+    size_t vnet = _i & THEIRS_NO_VNET ? 0 : VNET;
+    Port *ports[2];
+    uint64_t frames;
+    size_t i;
+
+    ports[0] = port_open_with(&a, _i & OURS_PLAIN);
+    ports[1] = port_open_with(&b, _i & THEIRS_PLAIN);
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    if (vnet) {
+        qdes_fabric_set_port(ports[1]->fabric, &all_offloads);
+    }
+    meet(ports[0], ports[1], vnet);
+    for (i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        make_kind(i);
+        frames = C(ports[1], rx_frames);
+        ck_assert(send_sample(ports[0]));
+        qdes_fabric_flush(ports[0]->fabric, now);
+        WAIT(ports, 2, C(ports[1], rx_frames) == frames + sample.n);
+        expect(ports[1], vnet);
+        if (vnet && !(_i & ~OURS_PLAIN) && sample.n > 1 && sample.n < 50) {
+            /* One datagram more or less to a read is no matter. */
+            ck_assert_uint_le(ports[1]->frames->len, 4);
+        }
+        g_ptr_array_set_size(ports[1]->frames, 0);
+    }
+    ck_assert_uint_eq(C(ports[0], tx_superframes), 7);
+    ck_assert_int_eq(C(ports[0], tx_trains) > 0,
+                     !(_i & (OURS_PLAIN | OURS_NO_GSO)));
+    ck_assert_int_eq(fault.trains > 0,
+                     !(_i & (OURS_PLAIN | OURS_NO_GSO)));
+    ck_assert_int_eq(C(ports[1], rx_superframes) > 0, vnet != 0);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* A port gets only what it accepts. */
+START_TEST(test_features)
+{
+    static const QdesPort none = { .vnet_size = VNET };
+    static const QdesPort csum = { .vnet_size = VNET, .csum = true };
+    static const QdesPort tso4 = { .vnet_size = VNET, .csum = true,
+                                   .tso4 = true };
+    static const QdesPort no_csum = { .vnet_size = VNET, .tso4 = true,
+                                      .tso6 = true, .uso4 = true };
+    static const QdesPort *const accepted[] = { &none, &csum, &tso4,
+                                                &no_csum };
+    const QdesPort *port = accepted[_i];
+    Port *ports[] = { port_open("a"), port_open("b") };
+    const uint8_t *data;
+    uint64_t frames;
+    QdesVnet vnet;
+    unsigned i, j;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    qdes_fabric_set_port(ports[1]->fabric, port);
+    meet(ports[0], ports[1], VNET);
+    for (i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        make_kind(i);
+        frames = C(ports[1], rx_frames);
+        ck_assert(send_sample(ports[0]));
+        qdes_fabric_flush(ports[0]->fabric, now);
+        WAIT(ports, 2, C(ports[1], rx_frames) == frames + sample.n);
+        expect(ports[1], VNET);
+        for (j = 0; j < ports[1]->frames->len; j++) {
+            data = g_bytes_get_data(ports[1]->frames->pdata[j], NULL);
+            qdes_vnet_decode(&vnet, data, false);
+            ck_assert(port->csum || !vnet.needs_csum);
+            ck_assert(vnet.gso == QDES_GSO_NONE ||
+                      (port == &tso4 && vnet.gso == QDES_GSO_TCP4));
+        }
+        g_ptr_array_set_size(ports[1]->frames, 0);
+    }
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* What comes from a port and contradicts itself is dropped and counted. */
+START_TEST(test_bad_vnet)
+{
+    static const QdesVnet bad[] = {
+        { .needs_csum = true, .csum_start = 1000, .csum_offset = 16 },
+        { .needs_csum = true, .csum_start = 34, .csum_offset = 65535 },
+        { .gso = QDES_GSO_TCP4, .gso_size = 0 },
+        { .gso = QDES_GSO_TCP6, .gso_size = 100 },
+        { .gso = QDES_GSO_UDP, .gso_size = 100 },
+        { .gso = 3, .gso_size = 100 },
+        { .gso = 99, .gso_size = 100 },
+    };
+    Packet p = { PACKET_DEFAULT };
+    Port *port = port_open("a");
+    size_t i;
+
+    p.payload = 500;
+    qdes_fabric_set_port(port->fabric, &all_offloads);
+    for (i = 0; i < G_N_ELEMENTS(bad); i++) {
+        make(&p, 100);
+        qdes_vnet_encode(&bad[i], sample.vnet_and_frame, VNET, false);
+        ck_assert(send_sample(port));
+        ck_assert_uint_eq(C(port, tx_drop_offload), i + 1);
+    }
+    sample.size = 13;
+    ck_assert(send_sample(port));
+    ck_assert_uint_eq(C(port, tx_drop_short), 1);
+    sample.size = 0;
+    ck_assert(send_sample(port));
+    ck_assert_uint_eq(C(port, tx_drop_short), 2);
+    port_close(port);
+}
+END_TEST
+
+/* A socket of the test that is a peer: it says HELLO with @capabilities. */
+static int open_peer(Port *p, uint32_t capabilities, uint32_t mtu)
+{
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    QdesWireHello hello = { .instance = 7, .capabilities = capabilities,
+                            .mtu = mtu };
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    uint8_t frame[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(&status->local, &ss);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+
+    qdes_wire_encode_header(frame, QDES_WIRE_DATA, 0, 0);
+    memset(frame + 8, 0xff, 6);
+    memcpy(frame + 14, "\x52\x54\x00\x00\x01\x07", 6);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&ss, len), 0);
+    ck_assert_int_eq(send(fd, data, size, 0), size);
+    ck_assert_int_eq(send(fd, frame, sizeof(frame), 0), sizeof(frame));
+    WAIT(&p, 1, C(p, rx_frames) == 1);
+    qdes_status_free(status);
+    return fd;
+}
+
+/* Checksums stay unfinished only for peers that announced it. */
+START_TEST(test_capabilities)
+{
+    Port *port = port_open("a");
+    int fd = open_peer(port, _i ? 1 : 0, 0);
+    static uint8_t data[65536];
+    const uint8_t *want;
+    ssize_t size;
+    size_t i;
+    unsigned j;
+
+    qdes_fabric_set_port(port->fabric, &all_offloads);
+    for (i = 0; i < G_N_ELEMENTS(kinds) - 1; i++) {
+        make_kind(i);
+        ck_assert(send_sample(port));
+        qdes_fabric_flush(port->fabric, now);
+        want = sample.frames;
+        for (j = 0; j < sample.n; j++) {
+            size = recv(fd, data, sizeof(data), 0);
+            ck_assert_int_eq(size, 8 + (ssize_t)sample.sizes[j]);
+            ck_assert_uint_eq(data[3], _i ? 1 : 0);
+            if (_i) {
+                ck_assert(memcmp(data + 8, want, size - 8) != 0);
+                ck_assert(qdes_packet_finish(data + 8, size - 8));
+            }
+            ck_assert_mem_eq(data + 8, want, size - 8);
+            want += sample.sizes[j];
+        }
+    }
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
+/* TCP is cut, and told, to fit what the peer takes. */
+START_TEST(test_peer_mtu)
+{
+    static const uint8_t mss[] = { 2, 4, 0x05, 0xb4 };
+    Port *port = port_open("a");
+    int fd = open_peer(port, 1, 1000);
+    uint8_t data[2048];
+    Packet p = { PACKET_DEFAULT, .mac = 7 };
+    size_t got;
+    ssize_t size;
+
+    p.payload = 5000;
+    qdes_fabric_set_port(port->fabric, &all_offloads);
+    make(&p, 1448);
+    ck_assert(send_sample(port));
+    qdes_fabric_flush(port->fabric, now);
+    for (got = 0; got < 5000; got += size - 8 - 54) {
+        size = recv(fd, data, sizeof(data), 0);
+        ck_assert_int_gt(size, 8 + 54);
+        ck_assert_int_le(size, 8 + 1000);
+        ck_assert_mem_eq(data + 8 + 54, sample_frame() + 54 + got,
+                         size - 8 - 54);
+    }
+    /* A single segment, its checksum finished. */
+    p.payload = 1448;
+    make(&p, 0);
+    memcpy(sample_frame(), sample.frames, sample.size);
+    memset(sample.vnet_and_frame, 0, VNET);
+    ck_assert(send_sample(port));
+    qdes_fabric_flush(port->fabric, now);
+    for (got = 0; got < 1448; got += size - 8 - 54) {
+        size = recv(fd, data, sizeof(data), 0);
+        ck_assert_int_gt(size, 8 + 54);
+        ck_assert_int_le(size, 8 + 1000);
+    }
+    p.payload = 0;
+    p.flags = PACKET_SYN;
+    memcpy(p.options, mss, sizeof(mss));
+    p.options_size = sizeof(mss);
+    make(&p, 0);
+    memset(sample.vnet_and_frame, 0, VNET);
+    ck_assert(send_sample(port));
+    qdes_fabric_flush(port->fabric, now);
+    size = recv(fd, data, sizeof(data), 0);
+    ck_assert_int_eq(size, 8 + 58);
+    ck_assert_uint_eq(naive_get16(data + 8 + 54 + 2), 1000 - 54);
+    ck_assert_uint_eq(C(port, tx_mss_clamped), 1);
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
+/* A frame that says CSUM_PARTIAL must be one that can be finished. */
+START_TEST(test_bad_partial)
+{
+    Port *port = port_open("a");
+    int fd = open_peer(port, 1, 0);
+    uint8_t data[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
+
+    if (_i) {
+        qdes_fabric_set_port(port->fabric, &all_offloads);
+    }
+    qdes_wire_encode_header(data, QDES_WIRE_DATA, QDES_WIRE_FLAG_CSUM_PARTIAL,
+                            0);
+    memcpy(data + 14, "\x52\x54\x00\x00\x01\x07", 6);
+    ck_assert_int_eq(send(fd, data, sizeof(data), 0), sizeof(data));
+    WAIT(&port, 1, C(port, rx_drop_csum) == 1);
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
+/* A port that is full gets the rest when it has room, in order. */
+START_TEST(test_full)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+    unsigned i;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    ports[1]->verdict = QDES_DELIVERED_FULL;
+    make_kind(2);
+    ck_assert(send_sample(ports[0]));
+    qdes_fabric_flush(ports[0]->fabric, now);
+    for (i = 1; i <= sample.n; i++) {
+        WAIT(ports, 2, ports[1]->frames->len == i);
+        serve(ports, 2);
+        ck_assert_uint_eq(ports[1]->frames->len, i);
+        ck_assert_uint_eq(C(ports[1], rx_paused), i);
+        qdes_fabric_resume(ports[1]->fabric, now);
+    }
+    expect(ports[1], 0);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* What waits for a port that is now another is not given to that. */
+START_TEST(test_port_changes)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    qdes_fabric_set_port(ports[1]->fabric, &all_offloads);
+    meet(ports[0], ports[1], VNET);
+    ports[1]->verdict = QDES_DELIVERED_FULL;
+    make_kind(4);
+    ck_assert(send_sample(ports[0]));
+    make_kind(2);
+    ck_assert(send_sample(ports[0]));
+    qdes_fabric_flush(ports[0]->fabric, now);
+    WAIT(ports, 2, ports[1]->frames->len == 1);
+    qdes_fabric_set_port(ports[1]->fabric, &(QdesPort) { 0 });
+    ports[1]->verdict = QDES_DELIVERED;
+    qdes_fabric_resume(ports[1]->fabric, now);
+    WAIT(ports, 2, C(ports[1], rx_frames) + C(ports[1], rx_drop_port) >= 23);
+    g_ptr_array_remove_index(ports[1]->frames, 0);
+    if (ports[1]->frames->len) {
+        expect(ports[1], 0);
+    }
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* What no kernel can do, or not now: it goes datagram by datagram. */
+START_TEST(test_no_trains)
+{
+    static const int errors[] = { EIO, EINVAL, EMSGSIZE, EOPNOTSUPP };
+    Port *ports[] = { port_open("a"), port_open("b") };
+    uint64_t frames;
+    int round;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    fault.err = errors[_i];
+    fault.only_trains = true;
+    fault.times = 1;
+    for (round = 0; round < 3; round++) {
+        make_kind(0);
+        frames = C(ports[1], rx_frames);
+        ck_assert(send_sample(ports[0]));
+        qdes_fabric_flush(ports[0]->fabric, now);
+        WAIT(ports, 2, C(ports[1], rx_frames) == frames + sample.n);
+        expect(ports[1], 0);
+        g_ptr_array_set_size(ports[1]->frames, 0);
+    }
+    /* For good where the path takes none. */
+    ck_assert_int_eq(fault.trains > 0, fault.err != EIO);
+    ck_assert_uint_eq(C(ports[0], tx_drop_error) +
+                      C(ports[0], tx_drop_too_big), 0);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/*
+ * The socket is full after @after calls: nothing is lost, nothing comes twice
+ * or in another order.
+ */
+static void check_blocked(Port **ports, int kind, int after, bool small_first)
+{
+    uint64_t frames = C(ports[1], rx_frames);
+    int writable_before = ports[0]->writable;
+    unsigned want;
+    bool taken;
+
+    if (small_first) {
+        make_kind(6);
+        ck_assert(send_sample(ports[0]));
+        frames++;
+    }
+    make_kind(kind);
+    fault.err = EAGAIN;
+    fault.after = after;
+    fault.times = -1;
+    taken = send_sample(ports[0]);
+    qdes_fabric_flush(ports[0]->fabric, now);
+    fault.err = 0;
+    if (!taken) {
+        /* Not before the host is told. */
+        ck_assert(!send_sample(ports[0]));
+        WAIT(ports, 2, ports[0]->writable > writable_before);
+        ck_assert(send_sample(ports[0]));
+        qdes_fabric_flush(ports[0]->fabric, now);
+    }
+    want = frames + sample.n;
+    WAIT(ports, 2, C(ports[1], rx_frames) == want);
+    if (small_first) {
+        g_ptr_array_remove_index(ports[1]->frames, 0);
+    }
+    expect(ports[1], 0);
+    g_ptr_array_set_size(ports[1]->frames, 0);
+    ck_assert_uint_eq(C(ports[0], tx_drop_nobufs), 0);
+}
+
+START_TEST(test_blocked)
+{
+    QdesOptions options = { .name = "a", .has_gso = true, .gso = _i > 0 };
+    Port *ports[] = { port_open_with(&options, _i == 2), port_open("b") };
+    int kind, after;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    for (kind = 0; kind < (int)G_N_ELEMENTS(kinds) - 1; kind++) {
+        for (after = 0; after < 5; after++) {
+            check_blocked(ports, kind, after, false);
+            check_blocked(ports, kind, after, true);
+        }
+    }
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* The socket is full; its peer leaves before it has room again. */
+START_TEST(test_peer_leaves_while_blocked)
+{
+    Port *ports[] = { port_open("a"), port_open("b"), port_open("c") };
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    WAIT(ports, 3, C(ports[0], rx_hello) >= 2 && ports[2]->frames->len == 1);
+    g_ptr_array_set_size(ports[2]->frames, 0);
+    make_kind(7);
+    fault.err = EAGAIN;
+    fault.times = -1;
+    ck_assert(send_sample(ports[0]));
+    qdes_fabric_flush(ports[0]->fabric, now);
+    ck_assert_uint_eq(C(ports[0], tx_frames), 0);
+    fault.err = 0;
+    port_close(ports[1]);
+    /* Flooded then, and its checksum finished. */
+    ports[1] = ports[2];
+    fault.err = EAGAIN;
+    fault.times = 3;
+    WAIT(ports, 2, C(ports[0], peers_bye) == 1);
+    fault.err = 0;
+    WAIT(ports, 2, ports[1]->frames->len == 1);
+    expect(ports[1], 0);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* An error that is about the peer itself: what is under way floods. */
+START_TEST(test_peer_unreachable)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    make_kind(_i);
+    fault.err = EHOSTUNREACH;
+    fault.times = 2;
+    ck_assert(send_sample(ports[0]));
+    qdes_fabric_flush(ports[0]->fabric, now);
+    WAIT(ports, 2, C(ports[1], rx_frames) == sample.n);
+    expect(ports[1], 0);
+    ck_assert_uint_eq(C(ports[0], peers_unreachable), 1);
+    ck_assert_uint_eq(C(ports[0], tx_flooded), sample.n);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* An error for good: all frames are counted, and the next ones go. */
+START_TEST(test_error)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    make_kind(0);
+    fault.err = EPERM;
+    fault.times = -1;
+    ck_assert(send_sample(ports[0]));
+    make_kind(7);
+    ck_assert(send_sample(ports[0]));
+    qdes_fabric_flush(ports[0]->fabric, now);
+    fault.err = 0;
+    make_kind(0);
+    ck_assert_uint_eq(C(ports[0], tx_drop_denied), sample.n + 1);
+    ck_assert(send_sample(ports[0]));
+    WAIT(ports, 2, C(ports[1], rx_frames) == sample.n);
+    expect(ports[1], 0);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* Small frames of a turn leave together, as one train. */
+START_TEST(test_batch)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+    int i;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    make_kind(7);
+    fault.calls = 0;
+    for (i = 0; i < 64; i++) {
+        ck_assert(send_sample(ports[0]));
+    }
+    ck_assert_int_eq(fault.calls, 0);
+    qdes_fabric_flush(ports[0]->fabric, now);
+    ck_assert_int_eq(fault.calls, 1);
+    ck_assert_int_eq(fault.trains, 1);
+    WAIT(ports, 2, C(ports[1], rx_frames) == 64);
+    ck_assert_uint_le(C(ports[1], rx_trains), 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("offload");
+    TCase *tc = tcase_create("offload");
+
+    tcase_add_checked_fixture(tc, setup, NULL);
+    tcase_add_loop_test(tc, test_pairs, 0, ALL_WAYS);
+    tcase_add_loop_test(tc, test_features, 0, 4);
+    tcase_add_test(tc, test_bad_vnet);
+    tcase_add_loop_test(tc, test_capabilities, 0, 2);
+    tcase_add_test(tc, test_peer_mtu);
+    tcase_add_loop_test(tc, test_bad_partial, 0, 2);
+    tcase_add_test(tc, test_full);
+    tcase_add_test(tc, test_port_changes);
+    tcase_add_loop_test(tc, test_no_trains, 0, 4);
+    tcase_add_loop_test(tc, test_blocked, 0, 3);
+    tcase_add_test(tc, test_peer_leaves_while_blocked);
+    tcase_add_loop_test(tc, test_peer_unreachable, 0, 3);
+    tcase_add_test(tc, test_error);
+    tcase_add_test(tc, test_batch);
+    suite_add_tcase(suite, tc);
+    return unit_main(suite);
+}
