@@ -50,7 +50,7 @@ typedef struct Packet {
     uint8_t ttl;
     uint16_t id;
     uint16_t frag;              /* flags and offset; 0x4000 is DF */
-    unsigned ip_options;        /* bytes, a multiple of 4 */
+    unsigned ip_options;        /* bytes, a multiple of 4, all zero */
     unsigned ext;               /* bytes of hop-by-hop options, of 8 */
     bool wrong_ip_sum;
     uint8_t host;               /* last byte of the source's address */
@@ -208,7 +208,6 @@ static inline size_t packet_write(const Packet *p, uint8_t *buf)
         ip[12] = ip[16] = 10;
         ip[15] = p->host;
         ip[19] = 99;
-        memset(ip + 20, 1, p->ip_options);
         l4 = ip + 20 + p->ip_options;
         naive_put16(ip + 10, (uint16_t)~naive_fold(naive_sum(ip, l4 - ip)));
         ip[10] ^= p->wrong_ip_sum;

@@ -211,6 +211,23 @@ START_TEST(test_tcp)
 }
 END_TEST
 
+/* The source port with which the checksum of a default packet is 0. */
+static uint16_t zero_sum_port(Kind kind)
+{
+    Packet p = packet_of(kind);
+    uint8_t frame[PACKET_MAX];
+    size_t l4 = 14 + (p.v6 ? 40 : 20);
+
+    for (p.port = 1; p.port != 0; p.port++) {
+        packet_write(&p, frame);
+        if (naive_get16(frame + l4 + (p.udp ? 6 : 16)) == 0xffff) {
+            break;
+        }
+    }
+    ck_assert_uint_ne(p.port, 0);
+    return p.port;
+}
+
 START_TEST(test_udp)
 {
     Kind kind = _i ? UDP6 : UDP4;
@@ -218,6 +235,11 @@ START_TEST(test_udp)
     APART(kind, a.csum = PACKET_NO_CSUM, (void)0);
     APART(kind, (void)0, b.csum = PACKET_NO_CSUM);
     APART(kind, a.csum = PACKET_NO_CSUM, b.csum = PACKET_FULL);
+
+    /* Also where 0 happens to be the sum. */
+    APART(kind, a.port = zero_sum_port(kind); a.csum = PACKET_NO_CSUM,
+          b.seq = a.seq);
+    TOGETHER(kind, a.port = zero_sum_port(kind), (void)0);
 }
 END_TEST
 
@@ -307,6 +329,77 @@ START_TEST(test_features_change)
     ck_assert_uint_eq(queue_pop(&q), 2);
     ck_assert_uint_eq(queue_pop(&q), 1);
     ck_assert_uint_eq(queue_pop(&q), 2);
+    ck_assert_uint_eq(queue_pop(&q), 0);
+    queue_free(&q);
+}
+END_TEST
+
+START_TEST(test_ecn_change)
+{
+    QdesCoalesceFeatures features = all_features;
+    Packet p = packet_of(TCP4);
+    Queue q = queue_new(&features);
+
+    p.flags |= PACKET_CWR;
+    queue_add(&q, &p);
+    features.ecn = false;
+    qdes_coalesce_set_features(q.c, &features);
+    p = packet_after(&p);
+    p.flags = PACKET_ACK;
+    queue_add(&q, &p);
+    ck_assert_uint_eq(queue_pop(&q), 1);
+    ck_assert_uint_eq(queue_pop(&q), 1);
+    queue_free(&q);
+}
+END_TEST
+
+/* Finished and unfinished ones do not mix, later in the flow, too. */
+START_TEST(test_partial_and_full)
+{
+    Kind kind = _i;
+    Packet p = packet_of(kind);
+    Queue q = queue_new(&all_features);
+    int i;
+
+    for (i = 0; i < 9; i++) {
+        p.csum = i / 3 % 2 ? PACKET_PARTIAL : PACKET_FULL;
+        queue_add(&q, &p);
+        p = packet_after(&p);
+    }
+    for (i = 0; i < 3; i++) {
+        ck_assert_uint_eq(queue_pop(&q), 3);
+    }
+    ck_assert_uint_eq(queue_pop(&q), 0);
+    queue_free(&q);
+}
+END_TEST
+
+/* Of what had a slot before, nothing is left. */
+START_TEST(test_slots_are_used_again)
+{
+    Packet tcp = packet_of(TCP4);
+    Packet udp = packet_of(UDP4);
+    Queue q = queue_new(&all_features);
+    int i;
+
+    for (i = 0; i < 3 * QDES_COALESCE_QUEUE; i++) {
+        queue_add(&q, &tcp);
+        tcp = packet_after(&tcp);
+        tcp.flags = PACKET_ACK | PACKET_PSH;
+        queue_add(&q, &tcp);
+        ck_assert_uint_eq(queue_pop(&q), 2);
+        tcp = packet_after(&tcp);
+        tcp.flags = PACKET_ACK;
+        queue_add(&q, &tcp);
+        /* Not looked at before. */
+        qdes_coalesce_pop(q.c);
+        tcp = packet_after(&tcp);
+    }
+    for (i = 0; i < QDES_COALESCE_FRAMES; i++) {
+        queue_add(&q, &udp);
+        udp = packet_after(&udp);
+    }
+    ck_assert_uint_eq(queue_pop(&q), QDES_COALESCE_FRAMES);
     ck_assert_uint_eq(queue_pop(&q), 0);
     queue_free(&q);
 }
@@ -635,8 +728,8 @@ START_TEST(test_single)
     }
 
     /* Padding is no part of what is summed up. */
+    p.port = zero_sum_port(kind);
     p.padding = 7;
-    p.payload = 5;
     size = packet_write(&p, frame);
     qdes_coalesce_add(c, frame, size, true);
     s = qdes_coalesce_first(c);
@@ -645,11 +738,11 @@ START_TEST(test_single)
     ck_assert_mem_eq(&s->vnet, &nothing, sizeof(nothing));
     p.csum = PACKET_FULL;
     packet_write(&p, copy);
-    head = size - 12;
+    head = size - 107;
     ck_assert_uint_eq(s->iov[1].iov_len, head);
     ck_assert_mem_eq(s->iov[1].iov_base, copy, head);
     ck_assert_ptr_eq(s->iov[2].iov_base, frame + head);
-    ck_assert_uint_eq(s->iov[2].iov_len, 12);
+    ck_assert_uint_eq(s->iov[2].iov_len, 107);
     qdes_coalescer_free(c);
     qdes_coalescer_free(NULL);
 }
@@ -887,6 +980,9 @@ int main(void)
     tcase_add_loop_test(tc, test_ipv6, 0, 2);
     tcase_add_test(tc, test_features);
     tcase_add_test(tc, test_features_change);
+    tcase_add_test(tc, test_ecn_change);
+    tcase_add_loop_test(tc, test_partial_and_full, 0, KINDS);
+    tcase_add_test(tc, test_slots_are_used_again);
     tcase_add_test(tc, test_closing);
     tcase_add_test(tc, test_order_in_flow);
     tcase_add_test(tc, test_interleaved);
