@@ -56,7 +56,7 @@ typedef struct QdesSegmenter {
     /* Private. */
     bool plain;                 /* one frame, whose headers are finished */
     QdesPacket packet;
-    uint8_t headers[QDES_HEADERS_MAX]; /* zero in the fields below */
+    uint8_t headers[QDES_HEADERS_MAX]; /* what all frames have in common */
     uint32_t seq;               /* of the next frame */
     uint16_t id;                /* of the next frame, IPv4 */
     uint8_t flags;              /* TCP flags that are left to give */
