@@ -346,7 +346,7 @@ START_TEST(test_noise)
     bool superframe;
     Frame f;
 
-    for (round = 0; round < 200000; round++) {
+    for (round = 0; round < 50000; round++) {
         begin(&f, g_rand_int_range(rand, 0, 4));
         if (g_rand_boolean(rand)) {
             put_ip4(&f, 4 * g_rand_int_range(rand, 0, 3),
@@ -434,7 +434,7 @@ START_TEST(test_finish)
     uint16_t sum;
     Frame f;
 
-    for (round = 0; round < 20000; round++) {
+    for (round = 0; round < 5000; round++) {
         bool v6 = g_rand_boolean(rand);
         bool tcp = g_rand_boolean(rand);
 
@@ -490,7 +490,7 @@ START_TEST(test_finish)
         ck_assert_uint_ne(qdes_get_be16(field), 0);
         ck_assert_uint_eq(naive_sum(sum, l4, l4_size), 0xffff);
     }
-    ck_assert_int_ge(zeros, 2000);
+    ck_assert_int_ge(zeros, 500);
 
     /* Neither TCP nor UDP: left as it is. */
     begin(&f, 0);
