@@ -147,7 +147,7 @@ def test_offloads_of_the_last_user_are_off(net, tap):
     fcntl.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
     assert segments_tcp(hosts[0], 'tap0')
     os.close(fd)
-    a, b = tap(hosts[0]), tap(hosts[1])
+    a, b = [tap(h, vnet_hdr='off', gso='off') for h in hosts]
     assert not segments_tcp(hosts[0], 'tap0')
     a.configure('10.81.0.1/24')
     b.configure('10.81.0.2/24')

@@ -27,6 +27,13 @@ static void make_frame(uint8_t frame[FRAME], int number, int ethertype)
     frame[13] = ethertype & 0xff;
 }
 
+static void add_frame(Capture *capture, const uint8_t frame[FRAME])
+{
+    struct iovec iov = { .iov_base = (void *)frame, .iov_len = FRAME };
+
+    capture_frame(capture, &iov, 1, 0);
+}
+
 static Capture *begin(const char *filter, const char *target)
 {
     Capture *capture = capture_new(filter, NULL);
@@ -87,11 +94,93 @@ START_TEST(test_file)
     capture = begin(NULL, path);
     for (i = 0; i < 100; i++) {
         make_frame(frame, i, ETHERTYPE_TEST);
-        capture_frame(capture, frame, sizeof(frame));
+        add_frame(capture, frame);
     }
     capture_free(capture);
     ck_assert_int_eq(read_back(fopen(path, "r"), &last), 100);
     ck_assert_int_eq(last, 99);
+    unlink(path);
+}
+END_TEST
+
+static const struct {
+    size_t pieces[5];           /* bytes, with the header before the frame */
+    size_t skip;
+} pieces[] = {
+    { { FRAME }, 0 },
+    { { 10 + FRAME }, 10 },
+    { { 10, FRAME }, 10 },
+    { { 12, 54, FRAME - 54 }, 12 },
+    { { 4, 8, 1, 2, FRAME - 3 }, 12 },
+    { { 5, 6, FRAME - 1 }, 10 },
+    { { 500, FRAME - 500 }, 0 },
+};
+
+/* The header is no part of the frame, in however many pieces both come. */
+START_TEST(test_pieces)
+{
+    char path[] = "/tmp/qdes-unit-XXXXXX";
+    int fd = mkstemp(path);
+    uint8_t data[12 + FRAME];
+    struct iovec iov[5];
+    Capture *capture;
+    size_t at = 0;
+    int last = -1;
+    int i;
+
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    memset(data, 0xee, sizeof(data));
+    make_frame(data + pieces[_i].skip, 7, ETHERTYPE_ARP);
+    for (i = 0; i < 5 && at < pieces[_i].skip + FRAME; i++) {
+        /* each piece in memory of its own: the sanitizer sees its end */
+        iov[i].iov_len = pieces[_i].pieces[i];
+        iov[i].iov_base = g_memdup2(data + at, iov[i].iov_len);
+        at += iov[i].iov_len;
+    }
+    ck_assert_uint_eq(at, pieces[_i].skip + FRAME);
+    capture = begin("arp", path);
+    capture_frame(capture, iov, i, pieces[_i].skip);
+    capture_free(capture);
+    while (i > 0) {
+        g_free(iov[--i].iov_base);
+    }
+    ck_assert_int_eq(read_back(fopen(path, "r"), &last), 1);
+    ck_assert_int_eq(last, 7);
+    unlink(path);
+}
+END_TEST
+
+START_TEST(test_largest_frame)
+{
+    char path[] = "/tmp/qdes-unit-XXXXXX";
+    char text[PCAP_ERRBUF_SIZE];
+    int fd = mkstemp(path);
+    uint8_t *frame = g_malloc(CAPTURE_FRAME_MAX);
+    struct iovec iov[2] = {
+        { frame, 1 },
+        { frame + 1, CAPTURE_FRAME_MAX - 1 },
+    };
+    struct pcap_pkthdr header;
+    Capture *capture;
+    const u_char *data;
+    pcap_t *pcap;
+
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    memset(frame, 0x5a, CAPTURE_FRAME_MAX);
+    capture = begin(NULL, path);
+    capture_frame(capture, iov, 2, 0);
+    capture_free(capture);
+    pcap = pcap_open_offline(path, text);
+    ck_assert_msg(pcap != NULL, "%s", text);
+    data = pcap_next(pcap, &header);
+    ck_assert_ptr_nonnull(data);
+    ck_assert_uint_eq(header.caplen, CAPTURE_FRAME_MAX);
+    ck_assert_uint_eq(header.len, CAPTURE_FRAME_MAX);
+    ck_assert_mem_eq(data, frame, CAPTURE_FRAME_MAX);
+    pcap_close(pcap);
+    g_free(frame);
     unlink(path);
 }
 END_TEST
@@ -110,7 +199,7 @@ START_TEST(test_filter)
     capture = begin("arp", path);
     for (i = 0; i < 10; i++) {
         make_frame(frame, i, i == 7 ? ETHERTYPE_ARP : ETHERTYPE_TEST);
-        capture_frame(capture, frame, sizeof(frame));
+        add_frame(capture, frame);
     }
     capture_free(capture);
     ck_assert_int_eq(read_back(fopen(path, "r"), &last), 1);
@@ -208,7 +297,7 @@ START_TEST(test_slow_reader)
     close_writing_end(path);
     for (i = 0; i < sent; i++) {
         make_frame(frame, i, ETHERTYPE_TEST);
-        capture_frame(capture, frame, sizeof(frame));
+        add_frame(capture, frame);
     }
     ck_assert_int_lt(g_get_monotonic_time() - start, 10 * G_TIME_SPAN_SECOND);
 
@@ -238,7 +327,7 @@ START_TEST(test_stuck_reader)
 
     for (i = 0; i < 1000; i++) {
         make_frame(frame, i, ETHERTYPE_TEST);
-        capture_frame(capture, frame, sizeof(frame));
+        add_frame(capture, frame);
     }
     start = g_get_monotonic_time();
     capture_free(capture);
@@ -263,7 +352,7 @@ START_TEST(test_closed_pipe)
     close(fd);
     for (i = 0; i < 1000; i++) {
         make_frame(frame, i, ETHERTYPE_TEST);
-        capture_frame(capture, frame, sizeof(frame));
+        add_frame(capture, frame);
     }
     capture_free(capture);
 }
@@ -277,7 +366,7 @@ START_TEST(test_full_disk)
 
     for (i = 0; i < 1000; i++) {
         make_frame(frame, i, ETHERTYPE_TEST);
-        capture_frame(capture, frame, sizeof(frame));
+        add_frame(capture, frame);
     }
     capture_free(capture);
 }
@@ -291,6 +380,8 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);       /* as the program has it */
     tcase_set_timeout(tc, 30);
     tcase_add_test(tc, test_file);
+    tcase_add_loop_test(tc, test_pieces, 0, G_N_ELEMENTS(pieces));
+    tcase_add_test(tc, test_largest_frame);
     tcase_add_test(tc, test_filter);
     tcase_add_test(tc, test_bad_filter);
     tcase_add_test(tc, test_unwritable_file);

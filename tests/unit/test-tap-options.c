@@ -30,6 +30,9 @@ START_TEST(test_least)
     ck_assert_ptr_null(options.user);
     ck_assert(!options.fabric.has_netid);
     ck_assert(!options.fabric.has_learning);
+    ck_assert(!options.fabric.has_mss_clamp);
+    ck_assert(!options.fabric.has_vnet_hdr);
+    ck_assert(!options.fabric.has_gso);
     ck_assert(!options.plain_io);
     ck_assert(!options.quiet);
     options_clear(&options);
@@ -44,6 +47,7 @@ START_TEST(test_every_option)
                     "--localaddr=10.0.0.1 --iface eth0 --ttl 3 --encap qdes "
                     "--name n\xc3\xa4me --ageing 60 --max-macs=7 --learning "
                     "off --unknown-unicast drop --sndbuf 64k --rcvbuf 5000 "
+                    "--mss-clamp off --vnet-hdr=off --gso off "
                     "--control /c --pcap - --pcap-filter arp --user me "
                     "--plain-io --quiet", NULL));
     ck_assert_str_eq(o.tap, "tap7");
@@ -67,6 +71,12 @@ START_TEST(test_every_option)
     ck_assert_int_eq(o.fabric.sndbuf, 65536);
     ck_assert(o.fabric.has_rcvbuf);
     ck_assert_int_eq(o.fabric.rcvbuf, 5000);
+    ck_assert(o.fabric.has_mss_clamp);
+    ck_assert(!o.fabric.mss_clamp);
+    ck_assert(o.fabric.has_vnet_hdr);
+    ck_assert(!o.fabric.vnet_hdr);
+    ck_assert(o.fabric.has_gso);
+    ck_assert(!o.fabric.gso);
     ck_assert_str_eq(o.control, "/c");
     ck_assert_str_eq(o.pcap, "-");
     ck_assert_str_eq(o.pcap_filter, "arp");

@@ -26,6 +26,7 @@ struct Capture {
     GThread *thread;
     uint64_t frames;
     uint64_t dropped;           /* left out, the buffer was full */
+    uint8_t joined[CAPTURE_FRAME_MAX]; /* a frame that came in pieces */
 
     GMutex lock;                /* for what follows */
     GCond wake;                 /* the thread has something to do */
@@ -223,13 +224,44 @@ void capture_start(Capture *capture)
     capture->thread = g_thread_new("capture", capture_thread, capture);
 }
 
-void capture_frame(Capture *capture, const void *frame, size_t size)
+/* Returns the frame in one piece, without its first @skip bytes. */
+static const uint8_t *join(Capture *capture, const struct iovec *iov,
+                           int iovcnt, size_t skip, size_t *size)
 {
-    struct pcap_pkthdr header = { .caplen = size, .len = size };
+    size_t part;
+    int i;
+
+    for (i = 0; skip >= iov[i].iov_len && i + 1 < iovcnt; i++) {
+        skip -= iov[i].iov_len;
+    }
+    if (i + 1 == iovcnt) {
+        *size = iov[i].iov_len - skip;
+        return (uint8_t *)iov[i].iov_base + skip;
+    }
+    for (*size = 0; i < iovcnt; i++) {
+        part = iov[i].iov_len - skip;
+        g_assert(part <= sizeof(capture->joined) - *size);
+        memcpy(capture->joined + *size, (uint8_t *)iov[i].iov_base + skip,
+               part);
+        *size += part;
+        skip = 0;
+    }
+    return capture->joined;
+}
+
+void capture_frame(Capture *capture, const struct iovec *iov, int iovcnt,
+                   size_t skip)
+{
+    struct pcap_pkthdr header = { 0 };
+    const uint8_t *frame;
     struct timespec now;
+    size_t size;
     bool ended;
     bool room;
 
+    frame = join(capture, iov, iovcnt, skip, &size);
+    header.caplen = size;
+    header.len = size;
     if (capture->filtered &&
         !pcap_offline_filter(&capture->filter, &header, frame)) {
         return;

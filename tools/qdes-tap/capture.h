@@ -9,6 +9,10 @@
  * left out of the capture, and counted.  When nobody reads any more, or the
  * disk is full, the capture ends with one line in the log.
  *
+ * Frames are written as they cross the port: superframes in one piece, and
+ * checksums that are left to the receiver unfinished, as tcpdump(8) shows
+ * them at the device.
+ *
  * Three steps, because privileges change in between: capture_new() checks the
  * filter and touches nothing, capture_open() opens the file, capture_start()
  * makes the thread.
@@ -22,7 +26,9 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
+#define CAPTURE_FRAME_MAX 65664     /* bytes */
 #define CAPTURE_BUFFER (8 * 1024 * 1024)    /* bytes that wait; twice that is
                                                the most there is in memory */
 #define CAPTURE_FLUSH_MS 2000               /* to write the rest at the end */
@@ -47,8 +53,12 @@ bool capture_open(Capture *capture, const char *target, GError **errp);
 /* Empty the file, and write from now on. */
 void capture_start(Capture *capture);
 
-/* A frame crosses the port. */
-void capture_frame(Capture *capture, const void *frame, size_t size);
+/*
+ * A frame crosses the port; the first @skip bytes of @iov, its header for the
+ * device, are left out.  No frame has more than CAPTURE_FRAME_MAX bytes.
+ */
+void capture_frame(Capture *capture, const struct iovec *iov, int iovcnt,
+                   size_t skip);
 
 /* Write out what waits, but for no longer than CAPTURE_FLUSH_MS, say how many
  * frames there were, and close the file.  Accepts NULL. */

@@ -164,8 +164,13 @@ static bool open_tap(Program *program, const Options *options, GError **errp)
 {
     Tap *tap = &program->tap;
 
-    if (!tap_open(tap, options->tap, errp)) {
+    if (!tap_open(tap, options->tap, program->config.vnet_hdr, errp)) {
         return false;
+    }
+    if (options->fabric.has_vnet_hdr && options->fabric.vnet_hdr &&
+        !tap->port.vnet_size) {
+        log_info("--vnet-hdr=on: %s can have no virtio_net_hdr; it is slower "
+                 "without", tap->name);
     }
     if (!tap_bring_up(tap)) {
         log_warning("%s is down, and setting it up takes root; run: sudo ip "

@@ -8,9 +8,11 @@
 #include "linkwatch.h"
 #include "log.h"
 #include "notify.h"
+#include "tapoffload.h"
 
 #define PORT_BUDGET 64              /* frames from the TAP for each event */
-#define PORT_FRAME_ROOM 65664       /* bytes: the TAP's largest MTU, VLANs */
+#define PORT_FRAME_ROOM 65664       /* bytes: IP's largest packet, Ethernet
+                                       with VLAN tags, virtio_net_hdr */
 #define PORT_RETRY_MS 1000          /* after a read that should not fail */
 
 struct Port {
@@ -24,6 +26,7 @@ struct Port {
     bool link_up;
     bool gone;
     bool read_warned;
+    bool accepts_less;          /* than the fabric was told */
     guint idle;                 /* tells systemd about the new summary */
     size_t kept;                /* bytes in @frame that wait for room */
     uint8_t frame[PORT_FRAME_ROOM];
@@ -76,11 +79,9 @@ static void port_link_changed(void *opaque, int64_t now)
 }
 
 /* Returns false when the frame has to wait. */
-static bool port_send(Port *port, size_t size, int64_t now)
+static bool port_send(Port *port, const struct iovec *iov, int64_t now)
 {
-    struct iovec iov = { .iov_base = port->frame, .iov_len = size };
-
-    port->kept = qdes_fabric_send(port->fabric, &iov, 1, now) ? 0 : size;
+    port->kept = qdes_fabric_send(port->fabric, iov, 1, now) ? 0 : iov->iov_len;
     return port->kept == 0;
 }
 
@@ -109,9 +110,10 @@ static void port_retry(void *opaque, int64_t now)
     }
 }
 
-static void port_tap_ready(void *opaque, int fd, int events, int64_t now)
+/* Read frames, and put them into the fabric's batch. */
+static void port_take_frames(Port *port, int64_t now)
 {
-    Port *port = opaque;
+    struct iovec iov = { .iov_base = port->frame };
     ssize_t size;
     int i;
 
@@ -123,14 +125,23 @@ static void port_tap_ready(void *opaque, int fd, int events, int64_t now)
             }
             return;
         }
+        iov.iov_len = size;
         if (port->capture) {
-            capture_frame(port->capture, port->frame, size);
+            capture_frame(port->capture, &iov, 1, port->tap->port.vnet_size);
         }
-        if (!port_send(port, size, now)) {
+        if (!port_send(port, &iov, now)) {
             port_read_tap(port, false);
             return;
         }
     }
+}
+
+static void port_tap_ready(void *opaque, int fd, int events, int64_t now)
+{
+    Port *port = opaque;
+
+    port_take_frames(port, now);
+    qdes_fabric_flush(port->fabric, now);
 }
 
 static void port_fabric_ready(void *opaque, int fd, int events, int64_t now)
@@ -138,6 +149,14 @@ static void port_fabric_ready(void *opaque, int fd, int events, int64_t now)
     Port *port = opaque;
 
     qdes_fabric_ready(port->fabric, fd, events, now);
+    if (port->accepts_less) {
+        port->accepts_less = false;
+        log_info("%s refuses UDP superframes; they are cut from now on",
+                 port->tap->name);
+        qdes_fabric_set_port(port->fabric, &port->tap->port);
+    }
+    /* it may have let a frame in that had to wait */
+    qdes_fabric_flush(port->fabric, now);
 }
 
 static void port_tick(void *opaque, int64_t now)
@@ -164,13 +183,17 @@ static QdesDelivery host_deliver(void *opaque, const struct iovec *iov,
                                  int iovcnt, size_t size)
 {
     Port *port = opaque;
-    const uint8_t *frame = iov->iov_base;
+    QdesPort *accepts = &port->tap->port;
 
-    if (!tap_write(port->tap, frame, size)) {
+    if (!tap_write(port->tap, iov, iovcnt)) {
+        if (accepts->vnet_size &&
+            tap_offload_refused(accepts, iov->iov_base, errno)) {
+            port->accepts_less = true;
+        }
         return QDES_REFUSED;
     }
     if (port->capture) {
-        capture_frame(port->capture, frame, size);
+        capture_frame(port->capture, iov, iovcnt, accepts->vnet_size);
     }
     return QDES_DELIVERED;
 }
@@ -178,8 +201,9 @@ static QdesDelivery host_deliver(void *opaque, const struct iovec *iov,
 static void host_writable(void *opaque)
 {
     Port *port = opaque;
+    struct iovec iov = { .iov_base = port->frame, .iov_len = port->kept };
 
-    if (port->kept == 0 || port_send(port, port->kept, loop_now())) {
+    if (port->kept == 0 || port_send(port, &iov, loop_now())) {
         port_read_tap(port, true);
     }
 }
@@ -257,6 +281,7 @@ Port *port_new(Loop *loop, Tap *tap, Capture *capture,
         port_free(port);
         return NULL;
     }
+    qdes_fabric_set_port(port->fabric, &tap->port);
     port->link = link_watch_new(loop, port_link_changed, port);
     if (!port->link) {
         log_warning("cannot watch the link of %s: %s; when it is set down, "

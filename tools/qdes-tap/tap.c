@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tapoffload.h"
+
 #define TUN_DEVICE "/dev/net/tun"
 
 GQuark tap_error_quark(void)
@@ -114,46 +116,111 @@ static bool interface_ioctl(const Tap *tap, unsigned long request,
     return ok;
 }
 
-bool tap_open(Tap *tap, const char *name, GError **errp)
+static int real_ioctl(int fd, unsigned long request, uintptr_t arg)
+{
+    return ioctl(fd, request, arg);
+}
+
+/* Has somebody got the device open?  While it is down, nobody can tell. */
+static bool in_use(const Tap *tap)
 {
     struct ifreq ifr = { 0 };
-    bool exists = if_nametoindex(name) != 0;
-    char *text;
+
+    return interface_ioctl(tap, SIOCGIFFLAGS, &ifr) &&
+           ifr.ifr_flags & IFF_RUNNING;
+}
+
+/* Have frames of the device a header now? */
+static bool has_header(const Tap *tap)
+{
+    char *path = g_strdup_printf("/sys/class/net/%s/tun_flags", tap->name);
+    char *text = NULL;
+    uint64_t flags = 0;
+
+    if (g_file_get_contents(path, &text, NULL, NULL)) {
+        flags = g_ascii_strtoull(text, NULL, 16);
+    }
+    g_free(text);
+    g_free(path);
+    return flags & IFF_VNET_HDR;
+}
+
+/* Sets @vnet_hdr to whether frames have a header.  Returns 0 or an errno. */
+static int attach(Tap *tap, bool *vnet_hdr)
+{
+    struct ifreq ifr = { 0 };
     int ret;
+
+    g_strlcpy(ifr.ifr_name, tap->name, sizeof(ifr.ifr_name));
+    ifr.ifr_flags = IFF_TAP | IFF_NO_PI | (*vnet_hdr ? IFF_VNET_HDR : 0);
+    ret = ioctl(tap->fd, TUNSETIFF, &ifr);
+    if (ret < 0 && errno == EINVAL && !tap->created) {
+        /* a device made for several queues takes only who asks for one */
+        tap->shared = in_use(tap);
+        if (tap->shared) {
+            *vnet_hdr = has_header(tap);
+        }
+        ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE |
+                        (*vnet_hdr ? IFF_VNET_HDR : 0);
+        ret = ioctl(tap->fd, TUNSETIFF, &ifr);
+        tap->multi_queue = ret == 0;
+    }
+    if (ret < 0 || ioctl(tap->fd, TUNGETIFF, &ifr) < 0) {
+        return errno;
+    }
+    g_strlcpy(tap->name, ifr.ifr_name, sizeof(tap->name));
+    *vnet_hdr = ifr.ifr_flags & IFF_VNET_HDR;
+    return 0;
+}
+
+/* As tap_open(); *@vnet_hdr is false where it is not possible. */
+static bool try_open(Tap *tap, const char *name, bool *vnet_hdr,
+                     GError **errp)
+{
+    char *text;
     int err;
 
-    *tap = (Tap){ .fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC) };
+    *tap = (Tap) { .created = if_nametoindex(name) == 0 };
+    g_strlcpy(tap->name, name, sizeof(tap->name));
+    tap->fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (tap->fd < 0) {
         err = errno;
         g_set_error(errp, TAP_ERROR, err, "--tap=%s: cannot open "
                     TUN_DEVICE ": %s", name, explain_tun_device(err));
         return false;
     }
-    g_strlcpy(ifr.ifr_name, name, sizeof(ifr.ifr_name));
-    ifr.ifr_flags = IFF_TAP | IFF_NO_PI;
-    ret = ioctl(tap->fd, TUNSETIFF, &ifr);
-    if (ret < 0 && errno == EINVAL && exists) {
-        /* a device made for several queues takes only who asks for one */
-        ifr.ifr_flags |= IFF_MULTI_QUEUE;
-        ret = ioctl(tap->fd, TUNSETIFF, &ifr);
-        tap->multi_queue = ret == 0;
-    }
-    if (ret < 0) {
-        err = errno;
-        text = tap_explain(name, exists, err);
+    err = attach(tap, vnet_hdr);
+    if (err) {
+        text = tap_explain(name, !tap->created, err);
         g_set_error_literal(errp, TAP_ERROR, err, text);
         g_free(text);
         tap_close(tap);
         return false;
     }
-    g_strlcpy(tap->name, ifr.ifr_name, sizeof(tap->name));
-    tap->created = !exists;
-    /*
-     * A persistent TAP keeps the offloads that its last user asked for.  We
-     * read no virtio_net_hdr, so frames have to come whole and summed.
-     */
-    if (ioctl(tap->fd, TUNSETOFFLOAD, 0) < 0) {
-        err = errno;
+    return true;
+}
+
+bool tap_open(Tap *tap, const char *name, bool vnet_hdr, GError **errp)
+{
+    int err;
+
+    if (!try_open(tap, name, &vnet_hdr, errp)) {
+        return false;
+    }
+    if (vnet_hdr) {
+        if (tap_offload_begin(&tap->port, tap->fd, tap->shared, real_ioctl)) {
+            return true;
+        }
+        tap_close(tap);
+        vnet_hdr = false;
+        if (!try_open(tap, name, &vnet_hdr, errp)) {
+            return false;
+        }
+    }
+    /* frames have to come whole and summed, whatever the last user wanted */
+    if (vnet_hdr ||
+        (!tap->shared && !tap_offload_end(tap->fd, real_ioctl))) {
+        err = vnet_hdr ? EBUSY : errno;
         g_set_error(errp, TAP_ERROR, err, "--tap=%s: cannot switch offloads "
                     "off: %s", name, g_strerror(err));
         tap_close(tap);
@@ -204,19 +271,22 @@ ssize_t tap_read(Tap *tap, void *frame, size_t size)
     return ret;
 }
 
-bool tap_write(Tap *tap, const void *frame, size_t size)
+bool tap_write(Tap *tap, const struct iovec *iov, int iovcnt)
 {
     ssize_t ret;
 
     do {
-        ret = write(tap->fd, frame, size);
+        ret = writev(tap->fd, iov, iovcnt);
     } while (ret < 0 && errno == EINTR);
-    return ret == (ssize_t)size;
+    return ret >= 0;
 }
 
 void tap_close(Tap *tap)
 {
     if (tap->fd >= 0) {
+        if (!tap->shared) {
+            tap_offload_end(tap->fd, real_ioctl);
+        }
         close(tap->fd);
         tap->fd = -1;
     }

@@ -13,6 +13,10 @@
  * queue).  An interface that is down neither gives nor takes frames; that is
  * a state, not an error.  A device that is deleted under us is gone for good.
  *
+ * With a virtio_net_hdr before each frame, superframes pass as well, see
+ * tapoffload.h.  Header and offloads are the device's, not the descriptor's:
+ * where other programs have queues of it already, both are left as they are.
+ *
  * Linux only.
  */
 
@@ -24,12 +28,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+
+#include "qdes/fabric.h"
 
 typedef struct Tap {
     int fd;                     /* non-blocking; -1: not open */
     char name[IFNAMSIZ];        /* as the kernel calls it */
     bool created;               /* it did not exist before */
     bool multi_queue;
+    bool shared;                /* other programs have queues of it */
+    QdesPort port;              /* how frames pass, and what it accepts */
 } Tap;
 
 typedef enum TapState {
@@ -47,8 +56,11 @@ GQuark tap_error_quark(void);
  */
 bool tap_check_name(const char *name, GError **errp);
 
-/* Open or create the device @name.  On error, returns false. */
-bool tap_open(Tap *tap, const char *name, GError **errp);
+/*
+ * Open or create the device @name; with @vnet_hdr, frames have a
+ * virtio_net_hdr if that is possible.  On error, returns false.
+ */
+bool tap_open(Tap *tap, const char *name, bool vnet_hdr, GError **errp);
 
 /* Set the interface up.  Returns false when it is down and stays so. */
 bool tap_bring_up(Tap *tap);
@@ -57,14 +69,18 @@ bool tap_bring_up(Tap *tap);
 TapState tap_state(Tap *tap);
 
 /*
- * Read one frame.  Returns its size, or -1 with errno set: EAGAIN when there
- * is none; tap_state() tells what else is meant.
+ * Read one frame, with its header.  Returns the size of both, or -1 with
+ * errno set: EAGAIN when there is none; tap_state() tells what else is meant.
  */
 ssize_t tap_read(Tap *tap, void *frame, size_t size);
 
-/* Write one frame.  Returns false when the device did not take it. */
-bool tap_write(Tap *tap, const void *frame, size_t size);
+/*
+ * Write one frame, with its header.  Returns false with errno set when the
+ * device did not take it.
+ */
+bool tap_write(Tap *tap, const struct iovec *iov, int iovcnt);
 
+/* Close the device; if it stays, it stays without offloads. */
 void tap_close(Tap *tap);
 
 /*
