@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the benchmark measures in a lab.
+
+Every measure returns a dict of numbers.  "cpu" is the processor time of the
+programs that carry the frames, all their threads, user and system; for what
+the kernel does on behalf of nobody "busy" is there too: everything that the
+whole machine did, the traffic's own source and sink included.
+"""
+
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import time
+
+from guest import GuestError
+from procs import wait_for
+
+TICK = os.sysconf('SC_CLK_TCK')
+
+
+class MeasureError(Exception):
+    """There is no figure, and this is why."""
+
+
+def process_seconds(pid, thread=None):
+    """Processor time of a process so far, or of one of its threads."""
+    path = f'/proc/{pid}/task/{thread}/stat' if thread else f'/proc/{pid}/stat'
+    try:
+        with open(path, encoding='ascii', errors='replace') as file:
+            fields = file.read().rpartition(')')[2].split()
+    except FileNotFoundError:
+        raise MeasureError(f'process {pid} has ended') from None
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def busy_seconds():
+    """Time that all processors have not been idle so far."""
+    with open('/proc/stat', encoding='ascii') as file:
+        user, nice, system, _idle, _wait, irq, softirq = \
+            [int(f) for f in file.readline().split()[1:8]]
+    return (user + nice + system + irq + softirq) / TICK
+
+
+class Meter:
+    """Processor time spent between its making and read()."""
+
+    def __init__(self, lab):
+        self.pids = lab.forwarders
+        self.before = self._now()
+
+    def _now(self):
+        return (sum(process_seconds(p) for p in self.pids),
+                sum(process_seconds(p, p) for p in self.pids),
+                busy_seconds())
+
+    def read(self):
+        return [now - then for now, then in zip(self._now(), self.before)]
+
+
+def quantile(values, share):
+    """The smallest of the values that SHARE of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -int(-len(ordered) * share // 1) - 1)]
+
+
+# --- What runs where --------------------------------------------------------
+
+class HostEnds:
+    """The two ends of the overlay are namespaces."""
+
+    def __init__(self, lab):
+        self.lab = lab
+
+    def iperf3(self, options, seconds):
+        """Run iperf3 across; what its client says, as JSON."""
+        lab, port = self.lab, self.lab.port()
+        server = lab.b.start(['iperf3', '-s', '-1', '-p', port,
+                              '--forceflush'], 'iperf3')
+        server.wait_log('Server listening', 10)
+        try:
+            done = lab.a.run(['iperf3', '-c', lab.far, '-p', port, '-J', '-i',
+                              '0', '-t', seconds, *options], check=False,
+                             timeout=seconds + 20)
+        finally:
+            server.kill()
+        return done.stdout
+
+    def ping(self, count):
+        """Round-trip times in milliseconds."""
+        done = self.lab.a.run(['ping', '-n', '-c', count, '-i', '0.002', '-W',
+                               '1', self.lab.far], check=False, timeout=60)
+        return done.stdout
+
+    @contextlib.contextmanager
+    def bulk(self):
+        """A TCP flow beside; calling what this gives tells its Gb/s."""
+        lab, port = self.lab, self.lab.port()
+        server = lab.b.start(['iperf3', '-s', '-1', '-p', port,
+                              '--forceflush'], 'iperf3')
+        server.wait_log('Server listening', 10)
+        client = lab.a.start(['iperf3', '-c', lab.far, '-p', port, '-t', 60],
+                             'bulk')
+        try:
+            start = lab.received()
+            wait_for(lambda: lab.received() - start > 4 << 20, 10,
+                     'the bulk flow to start')
+            start, begun = lab.received(), time.monotonic()
+
+            def rate():
+                if not client.running:
+                    raise MeasureError(f'the bulk flow ended: {client.log}')
+                return ((lab.received() - start) * 8e-9 /
+                        (time.monotonic() - begun))
+            yield rate
+        finally:
+            client.kill()
+            server.kill()
+
+
+class GuestEnds:
+    """The two ends are guests."""
+
+    def __init__(self, lab):
+        self.lab = lab
+
+    def iperf3(self, options, seconds):
+        here, there = self.lab.guests
+        port = self.lab.port()
+        job = there.background(f'iperf3 -s -1 -p {port}')
+        there.wait_until(f'netstat -ltn | grep -q :{port}', 10)
+        try:
+            return here.run(f'iperf3 -c {self.lab.far} -p {port} -J -i 0 '
+                            f'-t {seconds} {" ".join(options)}',
+                            timeout=seconds + 20)[1]
+        finally:
+            there.run('killall iperf3')
+            there.wait_for(job)
+
+    def ping(self, count):
+        return self.lab.guests[0].run(
+            f'ping -c {count} -i 0.01 -W 1 {self.lab.far} | '
+            "sed 's/.*\\(time=.*\\)/\\1/'", timeout=60)[1]
+
+
+def ends(lab):
+    return GuestEnds(lab) if hasattr(lab, 'guests') else HostEnds(lab)
+
+
+# --- The measures -----------------------------------------------------------
+
+def run_iperf3(lab, options, seconds):
+    """The results of a run, and the processor time it took."""
+    meter = Meter(lab)
+    text = ends(lab).iperf3(options, seconds)
+    spent = meter.read()
+    try:
+        report = json.loads(text)
+    except ValueError:
+        raise MeasureError(f'iperf3: {text.strip()[-200:] or "no output"}') \
+            from None
+    if report.get('error'):
+        raise MeasureError(f'iperf3: {report["error"]}')
+    return report['end'], spent
+
+
+def with_cost(values, spent, gigabytes):
+    """The same values and what a gigabyte cost."""
+    if not gigabytes:
+        raise MeasureError('nothing was received')
+    cpu, main, busy = spent
+    values['cpu_per_gb'] = cpu / gigabytes
+    values['main_thread_per_gb'] = main / gigabytes
+    values['busy_per_gb'] = busy / gigabytes
+    return values
+
+
+def tcp(lab, options):
+    end, spent = run_iperf3(lab, options.iperf3, options.seconds)
+    received = end['sum_received']
+    return with_cost({'gbps': received['bits_per_second'] / 1e9}, spent,
+                     received['bytes'] / 1e9)
+
+
+def tcp4(lab, options):
+    end, spent = run_iperf3(lab, ['-P', '4', *options.iperf3],
+                            options.seconds)
+    received = end['sum_received']
+    return with_cost({'gbps': received['bits_per_second'] / 1e9}, spent,
+                     received['bytes'] / 1e9)
+
+
+def bidir(lab, options):
+    """Both directions at once; the figure is their sum."""
+    end, spent = run_iperf3(lab, ['--bidir', *options.iperf3],
+                            options.seconds)
+    there, back = end['sum_received'], end['sum_received_bidir_reverse']
+    rates = [d['bits_per_second'] / 1e9 for d in (there, back)]
+    return with_cost({'gbps': sum(rates), 'there': rates[0],
+                      'back': rates[1]}, spent,
+                     (there['bytes'] + back['bytes']) / 1e9)
+
+
+def small(lab, options):
+    """Datagrams of 18 bytes, which make frames of 60, as fast as can be."""
+    end, spent = run_iperf3(lab, ['-u', '-b', '0', '-l', '18'],
+                            options.seconds)
+    total = end.get('sum_received', end['sum'])
+    count = total['packets'] - total['lost_packets']
+    if count <= 0:
+        raise MeasureError('nothing was received')
+    return {'kpps': count / total['seconds'] / 1e3,
+            'sent_kpps': end['sum']['packets'] / end['sum']['seconds'] / 1e3,
+            'cpu_us_per_packet': spent[0] * 1e6 / count,
+            'busy_us_per_packet': spent[2] * 1e6 / count}
+
+
+def round_trips(lab, options):
+    text = ends(lab).ping(options.pings)
+    times = [float(t) for t in re.findall(r'time=([0-9.]+) ms', text)]
+    if len(times) < options.pings / 2:
+        raise MeasureError(f'{len(times)} of {options.pings} pings answered: '
+                           f'{text.strip()[-100:]}')
+    return {'median_us': statistics.median(times) * 1e3,
+            'p99_us': quantile(times, 0.99) * 1e3,
+            'max_us': max(times) * 1e3, 'samples': len(times),
+            'lost_percent': 100 * (1 - len(times) / options.pings)}
+
+
+def rtt(lab, options):
+    return round_trips(lab, options)
+
+
+def rtt_load(lab, options):
+    with ends(lab).bulk() as rate:
+        values = round_trips(lab, options)
+        values['beside_gbps'] = rate()
+    return values
+
+
+def flood(lab, options):
+    """Bursts of broadcast frames: what they cost, how many come."""
+    bursts, size = options.bursts, 100
+    before = lab.counts()
+    meter = Meter(lab)
+    for _ in range(bursts):
+        next_burst = time.monotonic() + 0.2
+        for _ in range(size):
+            lab.sender.send(lab.frame)
+        time.sleep(max(0, next_burst - time.monotonic()))
+    last = None
+    end = time.monotonic() + 10
+    while last != (last := lab.counts()) and time.monotonic() < end:
+        time.sleep(0.2)
+    cpu, _, busy = meter.read()
+    lab.assert_forwarders()
+    came = sum(last[tap] - before[tap] for tap in last if tap != 'tap0')
+    wanted = bursts * size * (len(lab.ports) - 1)
+    if not came:
+        raise MeasureError('nothing was received')
+    return {'delivered_percent': 100 * came / wanted,
+            'cpu_ms_per_frame': cpu * 1e3 / (bursts * size),
+            'cpu_us_per_delivery': cpu * 1e6 / came,
+            'busy_us_per_delivery': busy * 1e6 / came}
+
+
+MEASURES = {'tcp': tcp, 'tcp4': tcp4, 'bidir': bidir, 'small': small,
+            'rtt': rtt, 'rtt-load': rtt_load, 'flood': flood}
+
+# What may go wrong while measuring, and is then the result.
+FAILURES = (MeasureError, AssertionError, GuestError, OSError, KeyError,
+            subprocess.SubprocessError)
