@@ -293,24 +293,28 @@ END_TEST
 /* The urgent pointer is relative to a frame's own sequence number. */
 START_TEST(test_urgent)
 {
-    static const uint16_t urgent[] = { 201, 101, 1 };
+    uint16_t ends[] = { 200, 201 };
     Packet p = tcp4;
     const uint8_t *frame;
-    unsigned i;
+    unsigned i, j;
     Cut *cut;
 
     p.flags = PACKET_ACK | PACKET_URG;
-    p.urgent = 201;
-    cut = cut_packet(&p, 500, 100, 1500);
-    ck_assert_uint_eq(cut->frames, 5);
-    for (i = 0; i < 5; i++) {
-        frame = cut_frame(cut, i);
-        ck_assert_uint_eq(frame[47], i < 3 ? p.flags : PACKET_ACK);
-        if (i < 3) {
-            ck_assert_uint_eq(naive_get16(frame + 52), urgent[i]);
+    for (i = 0; i < 2; i++) {
+        p.urgent = ends[i];
+        cut = cut_packet(&p, 500, 100, 1500);
+        ck_assert_uint_eq(cut->frames, 5);
+        for (j = 0; j < 5; j++) {
+            frame = cut_frame(cut, j);
+            if (j * 100 < ends[i]) {
+                ck_assert_uint_eq(frame[47], p.flags);
+                ck_assert_uint_eq(naive_get16(frame + 52), ends[i] - j * 100);
+            } else {
+                ck_assert_uint_eq(frame[47], PACKET_ACK);
+            }
         }
+        g_free(cut);
     }
-    g_free(cut);
 }
 END_TEST
 
@@ -443,8 +447,15 @@ START_TEST(test_whole)
     cut->max_frame = 1000;
     ck_assert_int_eq(result_of(cut), QDES_SEGMENT_WHOLE);
 
-    /* Broken already, which the receiver shall see. */
+    /* Too long only by what is behind the packet. */
     p.udp = false;
+    p.padding = 9;
+    cut = cut_new(&p, 0);
+    cut->max_frame = cut->size - 9;
+    ck_assert_int_eq(result_of(cut), QDES_SEGMENT_WHOLE);
+    p.padding = 0;
+
+    /* Broken already, which the receiver shall see. */
     p.csum = PACKET_WRONG;
     cut = cut_new(&p, 0);
     cut->max_frame = 1000;
@@ -494,6 +505,18 @@ START_TEST(test_recut)
             }
         }
     }
+
+    /* A checksum elsewhere: nothing is known of the one that TCP has. */
+    p = tcp4;
+    p.payload = 1500;
+    cut = cut_new(&p, 0);
+    cut->max_frame = 1000;
+    cut->vnet.needs_csum = true;
+    cut->vnet.csum_start = 60;
+    cut_run(cut);
+    ck_assert_uint_eq(cut->frames, 1);
+    ck_assert_uint_eq(cut->sizes[0], cut->size);
+    g_free(cut);
 
     /* What is behind the packet is no payload. */
     p = tcp4;
