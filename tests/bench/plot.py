@@ -3,6 +3,8 @@
 
 from report import summarize, why_none
 
+LICENCE = 'SPDX-License-Identifier: ' + 'GPL-2.0-or-later'
+
 # Measure, value, heading, logarithmic.
 FIELDS = [
     ('tcp', 'gbps', 'TCP, one stream: Gb/s', False),
@@ -13,6 +15,8 @@ FIELDS = [
     ('rtt', ('median_us', 'p99_us'), 'RTT, idle: us, median and p99', True),
     ('rtt-load', ('median_us', 'p99_us'), 'RTT, loaded: us, median and p99',
      True),
+    ('rtt-same', ('median_us', 'p99_us'),
+     'RTT, 0.3 Gb/s beside: us, median and p99', True),
     ('flood', 'cpu_us_per_delivery', 'flood: CPU us per delivery', True),
 ]
 
@@ -35,11 +39,11 @@ def bar(axes, place, height, stats, colour):
 
 
 def field(axes, result, summary, measure, values, logarithmic):
-    """One field; False when there is nothing for it."""
+    """One field: a row for each kind that has the measure."""
     values = [values] if isinstance(values, str) else values
     kinds = [k for k, about in result['kinds'].items()
              if measure in about['measures']]
-    found = False
+    least = 0
     for row, kind in enumerate(reversed(kinds)):
         entry = summary.get((kind, measure), {})
         ours = 'qdes' in kind or kind.startswith('many')
@@ -52,25 +56,28 @@ def field(axes, result, summary, measure, values, logarithmic):
                       ('tab:blue', 'lightsteelblue'))[number]
             bar(axes, row + 0.4 - height * (number + 0.5), height, stats,
                 colour)
-            found = True
+            least = min(least or stats['min'], stats['min'])
         if not entry:
             why = why_none(result, kind, measure).split(':')[0]
             axes.text(0.01, row, why, fontsize=6, va='center',
                       transform=axes.get_yaxis_transform())
     axes.set_yticks(range(len(kinds)), reversed(kinds), fontsize=7)
     axes.tick_params(axis='x', labelsize=7)
-    if logarithmic and found:
+    if logarithmic and least:
         axes.set_xscale('log')
+        axes.set_xlim(left=least / 2)
+        axes.xaxis.set_major_formatter('{x:g}')
+        axes.xaxis.set_minor_formatter('')
     axes.grid(axis='x', alpha=0.4)
-    return found
 
 
 def plot(result, path):
     """Draw a result; the ending of PATH says in which format."""
     import matplotlib       # pylint: disable=import-outside-toplevel
     matplotlib.use('Agg')
-    # So that two plots of one result are the same file.
-    matplotlib.rcParams['svg.hashsalt'] = 'qdes'
+    # Two plots of one result are the same file, and their text is text.
+    matplotlib.rcParams.update({'svg.hashsalt': 'qdes',
+                                'svg.fonttype': 'none'})
     from matplotlib import pyplot   # pylint: disable=C0415
 
     summary = summarize(result['samples'])
@@ -91,5 +98,10 @@ def plot(result, path):
                     f'Linux {machine["kernel"]}, {result["date"]}',
                     fontsize=10)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.6 / (3.6 * rows)))
-    figure.savefig(path)
+    svg = path.suffix == '.svg'
+    figure.savefig(path, metadata={'Date': None} if svg else None)
     pyplot.close(figure)
+    if svg:
+        first, rest = path.read_text(encoding='utf-8').split('\n', 1)
+        path.write_text(f'{first}\n<!-- {LICENCE} -->\n{rest}',
+                        encoding='utf-8')

@@ -24,6 +24,9 @@ COLUMNS = {
     'rtt-load': [('median_us', 'median us', 0), ('p99_us', 'p99 us', 0),
                  ('max_us', 'max us', 0), ('lost_percent', 'lost %', 1),
                  ('beside_gbps', 'Gb/s beside', 2)],
+    'rtt-same': [('median_us', 'median us', 0), ('p99_us', 'p99 us', 0),
+                 ('max_us', 'max us', 0), ('lost_percent', 'lost %', 1),
+                 ('beside_gbps', 'Gb/s beside', 2)],
     'flood': [('delivered_percent', 'delivered %', 1),
               ('cpu_ms_per_frame', 'CPU ms/frame', 3),
               ('cpu_us_per_delivery', 'CPU us/delivery', 2),
@@ -37,6 +40,7 @@ TITLES = {
     'small': 'Small packets (UDP, 18 bytes)',
     'rtt': 'Round trip, idle',
     'rtt-load': 'Round trip, a bulk TCP flow beside',
+    'rtt-same': 'Round trip, 0.3 Gb/s of TCP beside',
     'flood': 'Flood: bursts of broadcast frames',
 }
 
@@ -72,8 +76,14 @@ TARGETS = [
      most(1), None),
     (4, 'RTT p99, loaded', 'rtt-load', 'p99_us', 'qdes', 'vxvde', most(1),
      None),
+    (4, 'RTT median, same load', 'rtt-same', 'median_us', 'qdes', 'vxvde',
+     None, most(1)),
+    (4, 'RTT p99, same load', 'rtt-same', 'p99_us', 'qdes', 'vxvde', None,
+     most(1)),
     (5, 'CPU per GB', 'tcp', 'cpu_per_gb', 'qdes', 'vxvde',
      most(1 / 6, '1/6'), None),
+    (5, 'whole machine per GB', 'tcp', 'busy_per_gb', 'qdes', 'vxvde', None,
+     most(1 / 6, '1/6')),
     (6, 'TCP, many peers', 'tcp', 'gbps', 'many-1000', 'many-1', least(0.9),
      None),
     (6, 'small packets, many peers', 'small', 'kpps', 'many-1000', 'many-1',
@@ -240,6 +250,12 @@ def text(result):
                  f'{options["seconds"]} s per stream, {options["pings"]} '
                  f'pings; {result["seconds"]:.0f} s in all'
                  + (' (ended early)' if result.get('interrupted') else ''))
+    others = [s['others_percent'] for s in result['samples']
+              if 'others_percent' in s]
+    if others:
+        lines.append('- disturbance: other programs took '
+                     f'{statistics.mean(others):.1f} % of the machine, at '
+                     f'most {max(others):.0f} % during a measurement')
     lines += ['', 'Figures are medians, with the least and the most of all '
               'rounds. CPU is the time of the programs that', 'carry the '
               'frames, machine that of everything, traffic sources included.']
