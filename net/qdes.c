@@ -126,7 +126,7 @@ static void net_qdes_set_port(QdesState *s, const QdesPort *port)
 {
     const struct virtio_net_hdr *hdr = (const void *)s->buf;
     QdesPort old = s->port;
-    size_t size = s->waiting - old.vnet_size;
+    size_t size = s->waiting ?: s->again;
 
     if (old.vnet_size == port->vnet_size &&
         old.vnet_big_endian == port->vnet_big_endian &&
@@ -137,13 +137,15 @@ static void net_qdes_set_port(QdesState *s, const QdesPort *port)
         return;
     }
     s->port = *port;
-    if (s->waiting) {
+    if (size) {
         /* A frame that lacks nothing is good for all; others are lost. */
         bool whole = !(hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) &&
                      hdr->gso_type == VIRTIO_NET_HDR_GSO_NONE;
 
         qemu_purge_queued_packets(&s->nc);
+        s->again = 0;
         if (whole && port->vnet_size) {
+            size -= old.vnet_size;
             memmove(s->buf + port->vnet_size, s->buf + old.vnet_size, size);
             memset(s->buf, 0, port->vnet_size);
             s->again = port->vnet_size + size;

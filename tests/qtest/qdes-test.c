@@ -2,743 +2,14 @@
 /*
  * QTest of -netdev qdes
  *
- * The other end of the wire is a Station: a port written for this test from
- * the protocol's description, which shares no code with the backend.  The
- * guest's end is either a Hub port, where frames go in and out of a hub by a
- * -netdev socket and no guest is needed, or a Nic, a small virtio-net driver.
- *
- * Everything stays on the loopback interface.  Each test draws a group and a
- * UDP port of its own, so that many can run at once.
+ * Its offloads have a test of their own, qdes-offload-test.c.
  */
 
 #include "qemu/osdep.h"
-#include <poll.h>
 #include "qemu/bswap.h"
 #include "qemu/cutils.h"
 #include "qemu/sockets.h"
-#include "standard-headers/linux/virtio_net.h"
-#include "libqtest.h"
-#include "libqos/malloc-pc.h"
-#include "libqos/pci-pc.h"
-#include "libqos/virtio-pci.h"
-#if __has_include("qobject/qdict.h")
-#include "qobject/qdict.h"
-#include "qobject/qlist.h"
-#else
-#include "qapi/qmp/qdict.h"
-#include "qapi/qmp/qlist.h"
-#endif
-
-#define WAIT_MS 20000           /* for what has to come */
-#define POLL_US 2000            /* between two looks at it */
-
-#define HEADER_SIZE 8
-#define FRAME_MAX 65499
-#define ETHERTYPE 0x88b5        /* IEEE 802: local experiments */
-
-enum { DATA = 0, HELLO = 1, BYE = 2 };
-enum { TLV_INSTANCE = 1, TLV_MTU = 3, TLV_NAME = 4 };
-
-static const uint8_t mac_all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-static const uint8_t mac_guest[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
-static const uint8_t mac_a[6] = { 0x02, 0, 0, 0, 0, 0x0a };
-static const uint8_t mac_b[6] = { 0x02, 0, 0, 0, 0, 0x0b };
-
-static int64_t now_ms(void)
-{
-    return g_get_monotonic_time() / 1000;
-}
-
-/* Look at @condition until it holds; fail if it does not for too long. */
-#define WAIT_FOR(condition)                                             \
-    do {                                                                \
-        int64_t end_ = now_ms() + WAIT_MS;                              \
-        while (!(condition)) {                                          \
-            if (now_ms() > end_) {                                      \
-                g_error("%s:%d: waited in vain for %s",                 \
-                        __FILE__, __LINE__, #condition);                \
-            }                                                           \
-            g_usleep(POLL_US);                                          \
-        }                                                               \
-    } while (0)
-
-/* Is there something to read from @fd within @ms? */
-static bool readable(int fd, int ms)
-{
-    struct pollfd pfd = { .fd = fd, .events = POLLIN };
-
-    return poll(&pfd, 1, ms) == 1;
-}
-
-/* --- Frames ------------------------------------------------------------- */
-
-typedef struct Frame {
-    uint8_t data[FRAME_MAX + 1];
-    size_t size;
-} Frame;
-
-/* A frame that is like no other: @serial is in it. */
-static Frame *make_frame(const uint8_t *dst, const uint8_t *src,
-                         uint32_t serial, size_t size)
-{
-    Frame *frame = g_new0(Frame, 1);
-    size_t i;
-
-    g_assert(size >= 18 && size <= sizeof(frame->data));
-    memcpy(frame->data, dst, 6);
-    memcpy(frame->data + 6, src, 6);
-    stw_be_p(frame->data + 12, ETHERTYPE);
-    stl_be_p(frame->data + 14, serial);
-    for (i = 18; i < size; i++) {
-        frame->data[i] = serial + i;
-    }
-    frame->size = size;
-    return frame;
-}
-
-static void assert_frame(const Frame *frame, const void *data, size_t size)
-{
-    g_assert_cmpmem(data, size, frame->data, frame->size);
-}
-
-/* --- A fabric ----------------------------------------------------------- */
-
-typedef struct Fabric {
-    struct sockaddr_in group;
-    char *mcast;                /* as an option has it */
-} Fabric;
-
-static Fabric *fabric_new(void)
-{
-    Fabric *fabric = g_new0(Fabric, 1);
-    uint32_t host = 0xefc00000 | g_random_int_range(1, 0xffff);
-    uint16_t port = g_random_int_range(10000, 30000);
-
-    fabric->group.sin_family = AF_INET;
-    fabric->group.sin_addr.s_addr = htonl(host);
-    fabric->group.sin_port = htons(port);
-    fabric->mcast = g_strdup_printf("%s:%d",
-                                    inet_ntoa(fabric->group.sin_addr), port);
-    return fabric;
-}
-
-static void fabric_free(Fabric *fabric)
-{
-    g_free(fabric->mcast);
-    g_free(fabric);
-}
-
-/* --- A station: the other end of the wire ------------------------------- */
-
-typedef struct Station {
-    const char *name;
-    uint32_t netid;
-    uint64_t instance;
-    struct sockaddr_in group;
-    struct sockaddr_in addr;    /* its own endpoint */
-    int group_fd;               /* hears the group */
-    int fd;                     /* sends, and hears unicast */
-} Station;
-
-typedef struct Datagram {
-    uint8_t buf[65536];
-    struct sockaddr_in from;
-    int type;
-    const uint8_t *payload;
-    size_t size;                /* of the payload */
-    uint64_t instance;          /* of a HELLO or BYE */
-    char name[64];
-} Datagram;
-
-static Station *station_new(const Fabric *fabric, uint32_t netid,
-                            const char *name)
-{
-    Station *st = g_new0(Station, 1);
-    struct in_addr lo = { .s_addr = htonl(INADDR_LOOPBACK) };
-    struct ip_mreq mreq = {
-        .imr_multiaddr = fabric->group.sin_addr,
-        .imr_interface = lo,
-    };
-    socklen_t len = sizeof(st->addr);
-    int size = 1 << 20;
-    int one = 1;
-
-    st->name = name;
-    st->netid = netid;
-    st->instance = ((uint64_t)g_random_int() << 32) | g_random_int() | 1;
-    st->group = fabric->group;
-
-    st->group_fd = qemu_socket(AF_INET, SOCK_DGRAM, 0);
-    g_assert_cmpint(st->group_fd, >=, 0);
-    g_assert(!setsockopt(st->group_fd, SOL_SOCKET, SO_REUSEADDR, &one,
-                         sizeof(one)));
-    g_assert(!setsockopt(st->group_fd, SOL_SOCKET, SO_RCVBUF, &size,
-                         sizeof(size)));
-    g_assert(!bind(st->group_fd, (struct sockaddr *)&st->group,
-                   sizeof(st->group)));
-    g_assert(!setsockopt(st->group_fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &mreq,
-                         sizeof(mreq)));
-
-    st->fd = qemu_socket(AF_INET, SOCK_DGRAM, 0);
-    g_assert_cmpint(st->fd, >=, 0);
-    st->addr.sin_family = AF_INET;
-    st->addr.sin_addr = lo;
-    g_assert(!bind(st->fd, (struct sockaddr *)&st->addr, sizeof(st->addr)));
-    g_assert(!getsockname(st->fd, (struct sockaddr *)&st->addr, &len));
-    g_assert(!setsockopt(st->fd, IPPROTO_IP, IP_MULTICAST_IF, &lo,
-                         sizeof(lo)));
-    return st;
-}
-
-static void station_free(Station *st)
-{
-    close(st->group_fd);
-    close(st->fd);
-    g_free(st);
-}
-
-/* "127.0.0.1:PORT", as status shows it; the caller frees it. */
-static char *station_endpoint(const Station *st)
-{
-    return g_strdup_printf("127.0.0.1:%d", ntohs(st->addr.sin_port));
-}
-
-/* Send bytes as they are; @to NULL is the group. */
-static void station_send(Station *st, const struct sockaddr_in *to,
-                         const void *data, size_t size)
-{
-    ssize_t ret = sendto(st->fd, data, size, 0,
-                         (const struct sockaddr *)(to ?: &st->group),
-                         sizeof(*to));
-
-    g_assert_cmpint(ret, ==, size);
-}
-
-static size_t put_header(const Station *st, uint8_t *p, int type)
-{
-    stw_be_p(p, 0x5144);
-    p[2] = 0x10 | type;
-    p[3] = 0;
-    stl_be_p(p + 4, st->netid);
-    return HEADER_SIZE;
-}
-
-static void station_frame(Station *st, const struct sockaddr_in *to,
-                          const Frame *frame)
-{
-    g_autofree uint8_t *buf = g_malloc(HEADER_SIZE + frame->size);
-
-    put_header(st, buf, DATA);
-    memcpy(buf + HEADER_SIZE, frame->data, frame->size);
-    station_send(st, to, buf, HEADER_SIZE + frame->size);
-}
-
-static void station_control(Station *st, const struct sockaddr_in *to,
-                            int type)
-{
-    uint8_t buf[128];
-    size_t n = put_header(st, buf, type);
-    size_t len = strlen(st->name);
-
-    stw_be_p(buf + n, TLV_INSTANCE);
-    stw_be_p(buf + n + 2, 8);
-    stq_be_p(buf + n + 4, st->instance);
-    n += 12;
-    if (type == HELLO) {
-        stw_be_p(buf + n, TLV_MTU);
-        stw_be_p(buf + n + 2, 4);
-        stl_be_p(buf + n + 4, FRAME_MAX);
-        n += 8;
-        stw_be_p(buf + n, TLV_NAME);
-        stw_be_p(buf + n + 2, len);
-        memcpy(buf + n + 4, st->name, len);
-        n += 4 + len;
-    }
-    station_send(st, to, buf, n);
-}
-
-static void parse_tlvs(Datagram *dg)
-{
-    const uint8_t *p = dg->payload;
-    size_t left = dg->size;
-
-    dg->instance = 0;
-    dg->name[0] = '\0';
-    while (left) {
-        size_t len;
-
-        g_assert_cmpuint(left, >=, 4);
-        len = lduw_be_p(p + 2);
-        g_assert_cmpuint(len, <=, left - 4);
-        if (lduw_be_p(p) == TLV_INSTANCE) {
-            g_assert_cmpuint(len, ==, 8);
-            dg->instance = ldq_be_p(p + 4);
-        } else if (lduw_be_p(p) == TLV_NAME) {
-            g_assert_cmpuint(len, >=, 1);
-            g_assert_cmpuint(len, <=, 63);
-            memcpy(dg->name, p + 4, len);
-            dg->name[len] = '\0';
-        }
-        p += 4 + len;
-        left -= 4 + len;
-    }
-    g_assert_cmpuint(dg->instance, !=, 0);
-}
-
-/*
- * Read one datagram of the station's network that does not come from the
- * station itself.  All that QEMU sends has to be sound.
- */
-static bool station_read(Station *st, int fd, Datagram *dg, int ms)
-{
-    int64_t end = now_ms() + ms;
-
-    while (readable(fd, MAX(end - now_ms(), 0))) {
-        socklen_t len = sizeof(dg->from);
-        ssize_t size = recvfrom(fd, dg->buf, sizeof(dg->buf), 0,
-                                (struct sockaddr *)&dg->from, &len);
-
-        g_assert_cmpint(size, >=, HEADER_SIZE);
-        g_assert_cmphex(lduw_be_p(dg->buf), ==, 0x5144);
-        g_assert_cmphex(dg->buf[2] >> 4, ==, 1);
-        g_assert_cmphex(dg->buf[3], ==, 0);
-        if (ldl_be_p(dg->buf + 4) != st->netid ||
-            dg->from.sin_port == st->addr.sin_port) {
-            continue;
-        }
-        dg->type = dg->buf[2] & 0xf;
-        g_assert_cmpint(dg->type, <=, BYE);
-        dg->payload = dg->buf + HEADER_SIZE;
-        dg->size = size - HEADER_SIZE;
-        if (dg->type != DATA) {
-            parse_tlvs(dg);
-        }
-        return true;
-    }
-    return false;
-}
-
-/* Wait for the next datagram of @type; others are passed over. */
-static void station_wait(Station *st, int fd, int type, Datagram *dg)
-{
-    int64_t end = now_ms() + WAIT_MS;
-
-    do {
-        if (!station_read(st, fd, dg, end - now_ms())) {
-            g_error("%s waited in vain for type %d", st->name, type);
-        }
-    } while (dg->type != type);
-}
-
-/* The next frame that comes has to be @frame. */
-static void station_expect(Station *st, int fd, const Frame *frame)
-{
-    g_autofree Datagram *dg = g_new(Datagram, 1);
-
-    station_wait(st, fd, DATA, dg);
-    assert_frame(frame, dg->payload, dg->size);
-}
-
-/* --- QEMU --------------------------------------------------------------- */
-
-static QDict *qmp_ok(QTestState *qts, const char *fmt, ...)
-    G_GNUC_PRINTF(2, 3);
-
-/* Run a command that has to succeed; returns its whole response. */
-static QDict *qmp_ok(QTestState *qts, const char *fmt, ...)
-{
-    QDict *response;
-    va_list ap;
-
-    va_start(ap, fmt);
-    response = qtest_vqmp(qts, fmt, ap);
-    va_end(ap);
-    if (qdict_haskey(response, "error")) {
-        g_error("%s: %s", fmt,
-                qdict_get_str(qdict_get_qdict(response, "error"), "desc"));
-    }
-    return response;
-}
-
-#define QMP(qts, ...) qobject_unref(qmp_ok(qts, __VA_ARGS__))
-
-static int count_ports(QTestState *qts)
-{
-    QDict *response = qmp_ok(qts, "{ 'execute': 'query-qdes' }");
-    int n = qlist_size(qdict_get_qlist(response, "return"));
-
-    qobject_unref(response);
-    return n;
-}
-
-/* What query-qdes says of netdev @id; the caller drops the reference. */
-static QDict *port_status(QTestState *qts, const char *id)
-{
-    QDict *response = qmp_ok(qts, "{ 'execute': 'query-qdes' }");
-    QDict *found = NULL;
-    const QListEntry *entry;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
-        QDict *port = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (g_str_equal(qdict_get_str(port, "id"), id)) {
-            g_assert(!found);
-            found = port;
-        }
-    }
-    g_assert(found);
-    qobject_ref(found);
-    qobject_unref(response);
-    return found;
-}
-
-static uint64_t port_count(QTestState *qts, const char *id, const char *name)
-{
-    QDict *port = port_status(qts, id);
-    QDict *counters = qdict_get_qdict(port, "counters");
-    uint64_t value;
-
-    g_assert(qdict_haskey(counters, name));
-    value = qdict_get_int(counters, name);
-    qobject_unref(port);
-    return value;
-}
-
-static bool port_flag(QTestState *qts, const char *id, const char *name)
-{
-    QDict *port = port_status(qts, id);
-    bool value = qdict_get_bool(port, name);
-
-    qobject_unref(port);
-    return value;
-}
-
-/* Where the port hears unicast. */
-static struct sockaddr_in port_endpoint(QTestState *qts, const char *id)
-{
-    struct sockaddr_in addr = { .sin_family = AF_INET };
-    QDict *port = port_status(qts, id);
-    g_auto(GStrv) parts = g_strsplit(qdict_get_str(port, "local"), ":", 2);
-
-    g_assert(inet_aton(parts[0], &addr.sin_addr));
-    addr.sin_port = htons(atoi(parts[1]));
-    qobject_unref(port);
-    return addr;
-}
-
-/* The entry of list @list whose @key is @value, or NULL. */
-static QDict *find_entry(QDict *port, const char *list, const char *key,
-                         const char *value)
-{
-    const QListEntry *entry;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(port, list), entry) {
-        QDict *dict = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (g_str_equal(qdict_get_str(dict, key), value)) {
-            return dict;
-        }
-    }
-    return NULL;
-}
-
-static int port_peers(QTestState *qts, const char *id)
-{
-    QDict *port = port_status(qts, id);
-    int n = qlist_size(qdict_get_qlist(port, "peers"));
-
-    qobject_unref(port);
-    return n;
-}
-
-/* Every frame and every datagram is in exactly one counter. */
-static void assert_books(QTestState *qts, const char *id)
-{
-    QDict *port = port_status(qts, id);
-    QDict *counters = qdict_get_qdict(port, "counters");
-    uint64_t tx = 0, rx = 0;
-    const QDictEntry *e;
-
-    for (e = qdict_first(counters); e; e = qdict_next(counters, e)) {
-        const char *name = qdict_entry_key(e);
-        uint64_t value = qdict_get_int(counters, name);
-
-        if (g_str_has_prefix(name, "tx-drop-") ||
-            g_str_equal(name, "tx-unicast") ||
-            g_str_equal(name, "tx-flooded")) {
-            tx += value;
-        }
-        if ((g_str_has_prefix(name, "rx-drop-") &&
-             !g_str_equal(name, "rx-drop-kernel")) ||
-            g_str_equal(name, "rx-frames") ||
-            g_str_equal(name, "rx-hello") ||
-            g_str_equal(name, "rx-bye")) {
-            rx += value;
-        }
-    }
-    g_assert_cmpuint(qdict_get_int(counters, "tx-frames"), ==, tx);
-    g_assert_cmpuint(qdict_get_int(counters, "rx-datagrams"), ==, rx);
-    qobject_unref(port);
-}
-
-/*
- * Run QEMU to its end; returns its output, both streams together, but for
- * what AddressSanitizer says at each start.
- */
-static char *run_qemu(const char *args, int *status)
-{
-    g_autofree char *command = g_strdup_printf(
-        "timeout 60 %s %s 2>&1 | grep -v '==WARNING: ASan'; "
-        "exit ${PIPESTATUS[0]}", getenv("QTEST_QEMU_BINARY"), args);
-    const char *argv[] = { "/bin/bash", "-c", command, NULL };
-    g_autoptr(GError) err = NULL;
-    char *output;
-
-    if (!g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, &output,
-                      NULL, status, &err)) {
-        g_error("%s", err->message);
-    }
-    return output;
-}
-
-/* --- The guest's end: a hub --------------------------------------------- */
-
-/*
- * A qdes netdev "qN" with @options, joined by hub N to a socket.  Returns the
- * arguments that make it, and in @fd this end of the socket.
- */
-static char *hub_args(int n, const Fabric *fabric, uint32_t netid,
-                      const char *options, int *fd, int *their_fd)
-{
-    int sv[2];
-
-    g_assert(!socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
-    qemu_set_cloexec(sv[0]);
-    *fd = sv[0];
-    *their_fd = sv[1];
-    return g_strdup_printf(
-        "-netdev qdes,id=q%d,localaddr=127.0.0.1,mcast=%s,netid=%u%s "
-        "-netdev hubport,id=qh%d,hubid=%d,netdev=q%d "
-        "-netdev socket,id=s%d,fd=%d "
-        "-netdev hubport,id=sh%d,hubid=%d,netdev=s%d ",
-        n, fabric->mcast, netid, options, n, n, n, n, sv[1], n, n, n);
-}
-
-typedef struct Hub {
-    QTestState *qts;
-    int fd;
-} Hub;
-
-static Hub hub_start(const Fabric *fabric, uint32_t netid,
-                     const char *options, const char *more)
-{
-    Hub hub;
-    int their_fd;
-    g_autofree char *args = hub_args(0, fabric, netid, options, &hub.fd,
-                                     &their_fd);
-
-    hub.qts = qtest_initf("-M none -nodefaults %s %s", args, more);
-    close(their_fd);
-    return hub;
-}
-
-static void hub_stop(Hub *hub)
-{
-    assert_books(hub->qts, "q0");
-    qtest_quit(hub->qts);
-    close(hub->fd);
-}
-
-static void hub_send(int fd, const Frame *frame)
-{
-    g_autofree uint8_t *buf = g_malloc(4 + frame->size);
-
-    stl_be_p(buf, frame->size);
-    memcpy(buf + 4, frame->data, frame->size);
-    g_assert_cmpint(qemu_write_full(fd, buf, 4 + frame->size), ==,
-                    4 + frame->size);
-}
-
-static void hub_read(int fd, void *data, size_t size)
-{
-    uint8_t *p = data;
-
-    while (size) {
-        ssize_t ret;
-
-        g_assert(readable(fd, WAIT_MS));
-        ret = read(fd, p, size);
-        g_assert_cmpint(ret, >, 0);
-        p += ret;
-        size -= ret;
-    }
-}
-
-/* The next frame that comes out of the hub; returns its size. */
-static size_t hub_receive(int fd, uint8_t *data)
-{
-    uint8_t len[4];
-    size_t size;
-
-    hub_read(fd, len, sizeof(len));
-    size = ldl_be_p(len);
-    g_assert_cmpuint(size, <=, FRAME_MAX);
-    hub_read(fd, data, size);
-    return size;
-}
-
-static void hub_expect(int fd, const Frame *frame)
-{
-    g_autofree uint8_t *data = g_malloc(FRAME_MAX);
-    size_t size = hub_receive(fd, data);
-
-    assert_frame(frame, data, size);
-}
-
-/* --- The guest's end: a virtio-net driver ------------------------------- */
-
-#define NIC_SLOT 5
-#define NIC_HEADER sizeof(struct virtio_net_hdr_mrg_rxbuf)
-#define NIC_BUFFER 2048
-
-typedef struct Nic {
-    QTestState *qts;
-    QGuestAllocator alloc;
-    QPCIBus *bus;
-    QVirtioPCIDevice *dev;
-    QVirtQueue *rx, *tx;
-    uint64_t buffers[256];      /* of descriptors in rx */
-} Nic;
-
-#define PC_ARGS "-M pc -nodefaults "
-
-static bool has_netdev(const char *type)
-{
-    g_autofree char *line = g_strdup_printf("\n%s\n", type);
-    g_autofree char *list = NULL;
-    int status;
-
-    list = run_qemu("-M none -netdev help", &status);
-    return strstr(list, line);
-}
-
-static bool has_pc_and(const char *device)
-{
-    if (!qtest_has_machine("pc") || !qtest_has_device(device)) {
-        g_test_skip("this QEMU has no machine pc, or not the NIC needed");
-        return false;
-    }
-    return true;
-}
-
-static Nic *nic_new(QTestState *qts)
-{
-    Nic *nic = g_new0(Nic, 1);
-
-    nic->qts = qts;
-    pc_alloc_init(&nic->alloc, qts, 0);
-    nic->bus = qpci_new_pc(qts, &nic->alloc);
-    return nic;
-}
-
-/* Drive the virtio-net device that was plugged in. */
-static void nic_drive(Nic *nic)
-{
-    QPCIAddress addr = { .devfn = QPCI_DEVFN(NIC_SLOT, 0) };
-    QVirtioDevice *vdev;
-    uint64_t features;
-
-    nic->dev = virtio_pci_new(nic->bus, &addr);
-    g_assert(nic->dev);
-    vdev = &nic->dev->vdev;
-    qvirtio_pci_device_enable(nic->dev);
-    qvirtio_start_device(vdev);
-    features = qvirtio_get_features(vdev);
-    features &= ~(QVIRTIO_F_BAD_FEATURE |
-                  (1ull << VIRTIO_RING_F_INDIRECT_DESC) |
-                  (1ull << VIRTIO_RING_F_EVENT_IDX));
-    g_assert(features & (1ull << VIRTIO_NET_F_MRG_RXBUF));
-    qvirtio_set_features(vdev, features);
-    nic->rx = qvirtqueue_setup(vdev, &nic->alloc, 0);
-    nic->tx = qvirtqueue_setup(vdev, &nic->alloc, 1);
-    qvirtio_set_driver_ok(vdev);
-}
-
-static void nic_undrive(Nic *nic)
-{
-    qvirtqueue_cleanup(nic->dev->vdev.bus, nic->rx, &nic->alloc);
-    qvirtqueue_cleanup(nic->dev->vdev.bus, nic->tx, &nic->alloc);
-    g_free(nic->dev->pdev);
-    g_free(nic->dev);
-    nic->dev = NULL;
-}
-
-static void nic_free(Nic *nic)
-{
-    if (nic->dev) {
-        nic_undrive(nic);
-    }
-    qpci_free_pc(nic->bus);
-    alloc_destroy(&nic->alloc);
-    g_free(nic);
-}
-
-/* Give the device @n buffers to receive into. */
-static void nic_add_buffers(Nic *nic, int n)
-{
-    while (n--) {
-        uint64_t addr = guest_alloc(&nic->alloc, NIC_BUFFER);
-        uint32_t head = qvirtqueue_add(nic->qts, nic->rx, addr, NIC_BUFFER,
-                                       true, false);
-
-        nic->buffers[head] = addr;
-        qvirtqueue_kick(nic->qts, &nic->dev->vdev, nic->rx, head);
-    }
-}
-
-static size_t nic_receive(Nic *nic, uint8_t *data)
-{
-    uint32_t head, len;
-
-    WAIT_FOR(qvirtqueue_get_buf(nic->qts, nic->rx, &head, &len));
-    g_assert_cmpuint(len, >, NIC_HEADER);
-    qtest_memread(nic->qts, nic->buffers[head] + NIC_HEADER, data,
-                  len - NIC_HEADER);
-    return len - NIC_HEADER;
-}
-
-static void nic_expect(Nic *nic, const Frame *frame)
-{
-    uint8_t data[NIC_BUFFER];
-    size_t size = nic_receive(nic, data);
-
-    assert_frame(frame, data, size);
-}
-
-/* Send, and wait until the device is done with it. */
-static void nic_send(Nic *nic, const Frame *frame)
-{
-    uint64_t addr = guest_alloc(&nic->alloc, NIC_HEADER + frame->size);
-    uint32_t head;
-
-    qtest_memset(nic->qts, addr, 0, NIC_HEADER);
-    qtest_memwrite(nic->qts, addr + NIC_HEADER, frame->data, frame->size);
-    head = qvirtqueue_add(nic->qts, nic->tx, addr, NIC_HEADER + frame->size,
-                          false, false);
-    qvirtqueue_kick(nic->qts, &nic->dev->vdev, nic->tx, head);
-    WAIT_FOR(qvirtqueue_get_buf(nic->qts, nic->tx, NULL, NULL));
-    guest_free(&nic->alloc, addr);
-}
-
-/* A PC with one NIC on one qdes netdev; @more are further arguments. */
-static QTestState *pc_start(const Fabric *fabric, uint32_t netid,
-                            const char *model, const char *more)
-{
-    return qtest_initf(PC_ARGS "-netdev qdes,id=q0,localaddr=127.0.0.1,"
-                       "mcast=%s,netid=%u -device %s,netdev=q0,id=n0,addr=%d,"
-                       "mac=52:54:00:12:34:56 %s", fabric->mcast, netid,
-                       model, NIC_SLOT, more);
-}
+#include "qdes-lib.h"
 
 /* --- Options ------------------------------------------------------------ */
 
@@ -779,14 +50,16 @@ static void test_forms(void)
     g_autofree char *all = g_strdup_printf(
         "localaddr=127.0.0.1,iface=lo,mcast=%s,netid=4294967295,ttl=255,"
         "encap=qdes,name=left,,right,ageing=10,max-macs=1048576,learning=on,"
-        "unknown-unicast=drop,sndbuf=1M,rcvbuf=4096", fabric->mcast);
+        "unknown-unicast=drop,mss-clamp=off,vnet-hdr=off,gso=off,sndbuf=1M,"
+        "rcvbuf=4096", fabric->mcast);
     QTestState *qts = qtest_initf(
         "-M none -nodefaults -netdev qdes,id=key,%s "
         "-netdev '{\"type\": \"qdes\", \"id\": \"json\", \"netid\": "
         "4294967295, \"mcast\": \"%s\", \"localaddr\": \"127.0.0.1\", "
         "\"iface\": \"lo\", \"ttl\": 1, \"encap\": \"qdes\", \"name\": "
         "\"left,right\", \"ageing\": 1000000, \"max-macs\": 1, \"learning\": "
-        "false, \"unknown-unicast\": \"flood\", \"sndbuf\": 1048576}' ",
+        "false, \"unknown-unicast\": \"flood\", \"mss-clamp\": false, "
+        "\"vnet-hdr\": false, \"gso\": false, \"sndbuf\": 1048576}' ",
         all, fabric->mcast);
     static const char *const ids[] = { "key", "json", "qmp", "hmp" };
     g_autofree char *answer = NULL;
@@ -890,6 +163,7 @@ static const struct {
       "rcvbuf=2147483648: must be 4096 to 1073741824" },
     { "'sndbuf': 18446744073709551615", "sndbuf=18446744073709551615",
       "sndbuf=9223372036854775807: must be" },
+    { "'gso': 1", "gso=maybe", "gso" },
     { "'nosuch': 1", "nosuch=1", "nosuch" },
 };
 
@@ -1062,9 +336,9 @@ static void test_frames_virtio(void)
     if (!has_pc_and("virtio-net-pci")) {
         goto out;
     }
-    qts = pc_start(fabric, 7, "virtio-net-pci", "");
+    qts = pc_start(fabric, 7, "", "virtio-net-pci", "");
     nic = nic_new(qts);
-    nic_drive(nic);
+    nic_drive(nic, NIC_PLAIN);
     nic_add_buffers(nic, 32);
     for (i = 0; i < 16; i++) {
         g_autofree Frame *out = make_frame(mac_all, mac_guest, i, 60 + 90 * i);
@@ -1247,7 +521,7 @@ static void test_malformed(void)
         BAD("rx-drop-version", "\x51\x44\0\0" NETID FRAME),
         BAD("rx-drop-type", "\x51\x44\x13\0" NETID),
         BAD("rx-drop-type", "\x51\x44\x1f\0" NETID),
-        BAD("rx-drop-flags", "\x51\x44\x10\1" NETID FRAME),
+        BAD("rx-drop-csum", "\x51\x44\x10\1" NETID FRAME),
         BAD("rx-drop-flags", "\x51\x44\x10\x04" NETID FRAME),
         BAD("rx-drop-flags", "\x51\x44\x11\1" NETID INSTANCE),
         BAD("rx-drop-sealed", "\x51\x44\x10\2" NETID FRAME FRAME FRAME),
@@ -1557,9 +831,9 @@ static void test_no_buffers(void)
     if (!has_pc_and("virtio-net-pci")) {
         goto out;
     }
-    qts = pc_start(fabric, 7, "virtio-net-pci", "");
+    qts = pc_start(fabric, 7, "", "virtio-net-pci", "");
     nic = nic_new(qts);
-    nic_drive(nic);
+    nic_drive(nic, NIC_PLAIN);
     nic_add_buffers(nic, 4);
     send_burst(a, 0);
     WAIT_FOR(port_flag(qts, "q0", "paused"));
@@ -1595,7 +869,7 @@ static void test_undriven(const void *data)
     if (!has_pc_and(model)) {
         goto out;
     }
-    qts = pc_start(fabric, 7, model, "");
+    qts = pc_start(fabric, 7, "", model, "");
     station_frame(a, NULL, frame);
     station_frame(a, NULL, frame);
     if (waits) {
@@ -1653,9 +927,9 @@ static void test_link(void)
     if (!has_pc_and("virtio-net-pci")) {
         goto out;
     }
-    qts = pc_start(fabric, 7, "virtio-net-pci", "");
+    qts = pc_start(fabric, 7, "", "virtio-net-pci", "");
     nic = nic_new(qts);
-    nic_drive(nic);
+    nic_drive(nic, NIC_PLAIN);
     nic_add_buffers(nic, 16);
     station_wait(a, a->group_fd, HELLO, dg);
 
@@ -1693,7 +967,7 @@ static void test_link(void)
     qpci_unplug_acpi_device_test(qts, "n0", NIC_SLOT);
     qtest_qmp_device_add(qts, "virtio-net-pci", "n1", "{ 'netdev': 'q0', "
                          "'addr': %s }", stringify(NIC_SLOT));
-    nic_drive(nic);
+    nic_drive(nic, NIC_PLAIN);
     nic_send(nic, out);
     station_expect(a, a->group_fd, out);
     g_assert(port_flag(qts, "q0", "link-up"));
@@ -1733,7 +1007,7 @@ static void test_hotplug(void)
         qtest_qmp_device_add(qts, "virtio-net-pci", "n0", "{ 'netdev': 'q0', "
                              "'addr': %s, 'mac': '52:54:00:12:34:56' }",
                              stringify(NIC_SLOT));
-        nic_drive(nic);
+        nic_drive(nic, NIC_PLAIN);
         /* With and without buffers for what comes. */
         nic_add_buffers(nic, round % 2 ? 200 : 4);
         send_burst(a, 0);
@@ -1815,14 +1089,14 @@ static void test_migration(void)
     if (!has_pc_and("virtio-net-pci")) {
         goto out;
     }
-    from = pc_start(fabric, 7, "virtio-net-pci", "");
+    from = pc_start(fabric, 7, "", "virtio-net-pci", "");
     nic = nic_new(from);
-    nic_drive(nic);
+    nic_drive(nic, NIC_PLAIN);
     nic_add_buffers(nic, 8);
     nic_send(nic, before);
     station_expect(a, a->group_fd, before);
 
-    to = pc_start(fabric, 7, "virtio-net-pci", incoming);
+    to = pc_start(fabric, 7, "", "virtio-net-pci", incoming);
     to_addr = port_endpoint(to, "q0");
     station_frame(a, NULL, late);
     nic_expect(nic, late);
