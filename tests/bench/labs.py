@@ -88,9 +88,11 @@ class Programs:
             return f'missing: package libvdeplug2 ({INSTALL})'
         return self.no_program('vde_plug')
 
-    def no_own_qemu(self):
+    def no_own_qemu(self, netdev='socket'):
         if not os.access(self.qdes_qemu, os.X_OK):
             return f'{self.qdes_qemu} is not built: ./configure, ninja -C build'
+        if not self.qemu_has(self.qdes_qemu, netdev):
+            return f'missing: {self.qdes_qemu} without -netdev {netdev}'
         return None
 
     def no_peer_qemu(self, netdev):
@@ -100,10 +102,12 @@ class Programs:
             return f'missing: {self.peer_qemu} without -netdev {netdev}'
         return None
 
-    def no_guest(self, peer=None):
+    def no_guest(self, netdev):
         if not (self.guest / 'vmlinux').exists():
             return f'missing: no guest in {self.guest} (tests/guest/build)'
-        return self.no_peer_qemu(peer) if peer else self.no_own_qemu()
+        if netdev == 'vde':
+            return self.no_vxvde() or self.no_peer_qemu(netdev)
+        return self.no_own_qemu(netdev)
 
 
 class Lab:
@@ -138,14 +142,15 @@ class Lab:
         self.forwarders.append(process.pid)
         return process
 
-    def assert_forwarders(self):
+    def check(self):
+        """Raise when the lab is not what it was made as."""
         for process in self.network.processes:
             if process.pid in self.forwarders and not process.running:
                 raise LabError(f'{os.path.basename(process.argv[4])} ended: '
                                f'{process.log.strip()[-300:]}')
 
     def has_link(self, host, name):
-        self.assert_forwarders()
+        self.check()
         return not command(['ip', '-n', host.full_name, 'link', 'show', name],
                            check=False).returncode
 
@@ -161,7 +166,7 @@ class Lab:
 
     def wait_ping(self, address):
         def answered():
-            self.assert_forwarders()
+            self.check()
             return self.a.ping(address, count=2, deadline=1, interval=0.01)
         wait_for(answered, 15, f'an answer to a ping from {address}')
 
@@ -271,6 +276,15 @@ class ManyLab(HostLab):
     nobody takes the peers for gone.
     """
 
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.crowd = False
+
+    def check(self):
+        super().check()
+        if self.crowd and self.not_heard():
+            raise LabError(f'of the crowd, {self.not_heard()}')
+
     def few(self):
         self.qdes('--max-macs', 4 * CROWD_MACS, *self.controls())
 
@@ -296,6 +310,7 @@ class ManyLab(HostLab):
                     self.speak(number, instance, sock)
                 time.sleep(0.01)        # the pace of a network, not of a loop
             missing = self.not_heard()
+        self.crowd = True
 
     def speak(self, number, instance, sock):
         to = (GROUP, qdeswire.PORT)
@@ -343,6 +358,12 @@ class GuestLab(Lab):
         super().__init__(*args)
         self.far = FAR
         self.guests = []
+
+    def check(self):
+        super().check()
+        for guest in self.guests:
+            if not guest.alive:
+                raise LabError(f'{guest.name} ended: {guest.logs(5)}')
 
     def boot(self, netdevs, nic='virtio-net-pci', qemu=None):
         for number, netdev in enumerate(netdevs, 1):
@@ -417,7 +438,7 @@ class FloodLab(Lab):
             up[host].append(f'link set {tap} up')
 
         def there():
-            self.assert_forwarders()
+            self.check()
             return all(set(t for h, t in self.ports if h is host) <=
                        set(self.heard(host)) for host in self.hosts)
         wait_for(there, 30, 'the TAPs of all ports')
@@ -502,7 +523,7 @@ KINDS = [
     Kind('fastd', 'fastd, method null', HostLab, HostLab.fastd, SHORT,
          lambda p: p.no_program('fastd')),
     Kind('hub-qdes', 'QEMU -netdev qdes, hub, TAP', HostLab,
-         HostLab.hub_qdes, SHORT, lambda p: p.no_own_qemu()),
+         HostLab.hub_qdes, SHORT, lambda p: p.no_own_qemu('qdes')),
     Kind('hub-socket', 'QEMU -netdev socket,mcast, hub, TAP', HostLab,
          HostLab.hub_socket, SHORT, lambda p: p.no_own_qemu()),
     Kind('hub-vde', 'QEMU -netdev vde (vxvde), hub, TAP', HostLab,
@@ -514,25 +535,26 @@ KINDS = [
          f'{CROWD_MACS} MACs', ManyLab, ManyLab.many, 'tcp small',
          lambda p: p.no_tap()),
     Kind('guest-qdes', 'guests, -netdev qdes', GuestLab, GuestLab.qdes,
-         'tcp tcp4 bidir small rtt', lambda p: p.no_guest()),
+         'tcp tcp4 bidir small rtt', lambda p: p.no_guest('qdes')),
     Kind('guest-bridge', 'guests, TAP + bridge', GuestLab, GuestLab.bridge,
-         'tcp tcp4 bidir small rtt', lambda p: p.no_guest()),
+         'tcp tcp4 bidir small rtt', lambda p: p.no_guest('tap')),
     Kind('guest-socket', 'guests, -netdev socket,mcast', GuestLab,
-         GuestLab.socket, 'tcp tcp4 bidir small rtt', lambda p: p.no_guest()),
+         GuestLab.socket, 'tcp tcp4 bidir small rtt',
+         lambda p: p.no_guest('socket')),
     Kind('guest-vde', 'guests, -netdev vde (vxvde)', GuestLab, GuestLab.vde,
-         'tcp small', lambda p: p.no_vxvde() or p.no_guest('vde')),
+         'tcp small', lambda p: p.no_guest('vde')),
     Kind('guest-qdes-notso', 'guests without TSO, -netdev qdes', GuestLab,
          lambda lab: lab.qdes('virtio-net-pci,host_tso4=off,host_tso6=off,'
                               'guest_tso4=off,guest_tso6=off'),
-         'tcp', lambda p: p.no_guest()),
+         'tcp', lambda p: p.no_guest('qdes')),
     Kind('guest-qdes-e1000', 'guests with e1000, -netdev qdes', GuestLab,
-         lambda lab: lab.qdes('e1000'), 'tcp', lambda p: p.no_guest()),
+         lambda lab: lab.qdes('e1000'), 'tcp', lambda p: p.no_guest('qdes')),
     Kind('guest-socket-e1000', 'guests with e1000, -netdev socket,mcast',
          GuestLab, lambda lab: lab.socket('e1000'), 'tcp',
-         lambda p: p.no_guest()),
+         lambda p: p.no_guest('socket')),
     Kind('guest-vde-e1000', 'guests with e1000, -netdev vde (vxvde)',
          GuestLab, lambda lab: lab.vde('e1000'), 'tcp',
-         lambda p: p.no_vxvde() or p.no_guest('vde')),
+         lambda p: p.no_guest('vde')),
 ]
 for _count in 10, 100:
     KINDS += [

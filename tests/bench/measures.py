@@ -316,7 +316,7 @@ def flood(lab, options):
     while last != (last := lab.counts()) and time.monotonic() < end:
         time.sleep(0.2)
     cpu, _, busy = meter.read()
-    lab.assert_forwarders()
+    lab.check()
     came = sum(last[tap] - before[tap] for tap in last if tap != 'tap0')
     wanted = bursts * size * (len(lab.ports) - 1)
     if not came:

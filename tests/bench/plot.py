@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The plot of a run: one field of bars for each measure."""
 
+import math
+
 from report import summarize, why_none
 
 LICENCE = 'SPDX-License-Identifier: ' + 'GPL-2.0-or-later'
@@ -43,7 +45,7 @@ def field(axes, result, summary, measure, values, logarithmic):
     values = [values] if isinstance(values, str) else values
     kinds = [k for k, about in result['kinds'].items()
              if measure in about['measures']]
-    least = 0
+    drawn = []
     for row, kind in enumerate(reversed(kinds)):
         entry = summary.get((kind, measure), {})
         ours = 'qdes' in kind or kind.startswith('many')
@@ -56,16 +58,19 @@ def field(axes, result, summary, measure, values, logarithmic):
                       ('tab:blue', 'lightsteelblue'))[number]
             bar(axes, row + 0.4 - height * (number + 0.5), height, stats,
                 colour)
-            least = min(least or stats['min'], stats['min'])
-        if not entry:
+            drawn += [stats['min'], stats['max']]
+        if values[0] not in entry:
             why = why_none(result, kind, measure).split(':')[0]
-            axes.text(0.01, row, why, fontsize=6, va='center',
+            axes.text(0.01, row, 'in the kernel' if entry else why,
+                      fontsize=6, va='center',
                       transform=axes.get_yaxis_transform())
     axes.set_yticks(range(len(kinds)), reversed(kinds), fontsize=7)
     axes.tick_params(axis='x', labelsize=7)
-    if logarithmic and least:
+    axes.set_ylim(-0.6, len(kinds) - 0.4)
+    if logarithmic and drawn:
         axes.set_xscale('log')
-        axes.set_xlim(left=least / 2)
+        axes.set_xlim(10 ** math.floor(math.log10(min(drawn) * 0.99)),
+                      10 ** math.ceil(math.log10(max(drawn))))
         axes.xaxis.set_major_formatter('{x:g}')
         axes.xaxis.set_minor_formatter('')
     axes.grid(axis='x', alpha=0.4)
@@ -92,8 +97,8 @@ def plot(result, path):
         axes.set_title(heading, fontsize=9)
         field(axes, result, summary, measure, values, log)
     machine = result['machine']
-    figure.suptitle(f'QDES (orange) and its peers: medians of '
-                    f'{result["options"]["rounds"]} rounds, least to most\n'
+    figure.suptitle('QDES (orange) and its peers: medians, least to most; '
+                    f'rounds: {result["options"]["rounds"]}\n'
                     f'{machine["cpu"]}, {machine["cores"]} cores, '
                     f'Linux {machine["kernel"]}, {result["date"]}',
                     fontsize=10)

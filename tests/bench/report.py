@@ -213,8 +213,9 @@ def measure_table(result, summary, measure):
                          f'{why_none(result, kind, measure)}')
     if len(rows) == 1:
         return ''
-    return '\n'.join(filter(None, [f'\n## {TITLES[measure]}\n', table(rows),
-                                   *([''] + notes if notes else [])]))
+    if notes:
+        notes.insert(0, '')
+    return '\n'.join([f'\n## {TITLES[measure]}\n', table(rows), *notes])
 
 
 def target_table(result):
