@@ -115,6 +115,8 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
     info->loopback = status->loopback;
     info->link_up = status->link_up;
     info->paused = status->paused;
+    info->vnet_hdr = status->vnet_hdr;
+    info->gso = status->gso;
     info->peers = peers_info(status);
     info->fdb = fdb_info(status);
     info->counters = counters_info(&status->counters);

@@ -131,7 +131,8 @@ def test_query(port, control, host):
         status = client.ask()['return']
         assert set(status) == {
             'id', 'name', 'netid', 'encap', 'local', 'group', 'iface',
-            'loopback', 'link-up', 'paused', 'peers', 'fdb', 'counters'}
+            'loopback', 'link-up', 'paused', 'vnet-hdr', 'gso', 'peers',
+            'fdb', 'counters'}
         assert status['id'] == 'tap0'
         assert status['local'].startswith(f'{host.address}:')
         # The next question on the same connection.

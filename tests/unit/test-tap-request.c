@@ -145,6 +145,7 @@ static QdesStatus *make_status(void)
     parse_addr(&status->group, "[ff15::5144]:20804");
     strcpy(status->iface, "eth0");
     status->link_up = true;
+    status->vnet_hdr = true;
     status->n_peers = 2;
     status->peers = g_new0(QdesStatusPeer, 2);
     strcpy(status->peers[0].name, "other");
@@ -195,7 +196,7 @@ START_TEST(test_query)
     all = json_object_get_object_member(all, "return");
     /* QdesInfo of qapi/qdes.json */
     assert_members(all, "id name netid encap local group iface loopback "
-                   "link-up paused peers fdb counters");
+                   "link-up paused vnet-hdr gso peers fdb counters");
     ck_assert_str_eq(json_object_get_string_member(all, "id"), "tap0");
     ck_assert_str_eq(json_object_get_string_member(all, "name"),
                      "k\xc3\xa4se \"1\"");
@@ -208,6 +209,8 @@ START_TEST(test_query)
     ck_assert(!json_object_get_boolean_member(all, "loopback"));
     ck_assert(json_object_get_boolean_member(all, "link-up"));
     ck_assert(!json_object_get_boolean_member(all, "paused"));
+    ck_assert(json_object_get_boolean_member(all, "vnet-hdr"));
+    ck_assert(!json_object_get_boolean_member(all, "gso"));
 
     array = json_object_get_array_member(all, "peers");
     ck_assert_uint_eq(json_array_get_length(array), 2);

@@ -102,6 +102,8 @@ static void add_status(JsonBuilder *b, const char *id,
     add_bool(b, "loopback", status->loopback);
     add_bool(b, "link-up", status->link_up);
     add_bool(b, "paused", status->paused);
+    add_bool(b, "vnet-hdr", status->vnet_hdr);
+    add_bool(b, "gso", status->gso);
     add_peers(b, status);
     add_fdb(b, status);
     add_counters(b, &status->counters);

@@ -41,12 +41,14 @@ typedef struct Entry {
     const uint8_t *frame;       /* the first */
     QdesPacket packet;          /* where its headers are, if that is known */
     bool partial;               /* only with @packet known */
-    bool verified;              /* the checksums of all frames are right */
+    bool verified;              /* the checksums of the first are right */
     bool finished;              /* @super is ready to leave */
     uint8_t last_flags;         /* FIN and PSH of the last frame */
     uint16_t gso_size;          /* bytes of payload in the first */
     uint16_t last_id;           /* of the last frame: IPv4 identification */
     uint32_t next_seq;          /* with which TCP would go on */
+    uint16_t pseudo_sum;        /* without a length; set when @verified */
+    uint16_t ip_sum;            /* IPv4: of what differs between the frames */
     QdesSuperframe super;
     uint8_t headers[QDES_HEADERS_MAX];
 } Entry;
@@ -113,19 +115,22 @@ static bool is_same_flow(const Entry *e, const QdesPacket *p,
 static int find_open(const QdesCoalescer *c, uint32_t hash,
                      const QdesPacket *p, const uint8_t *frame)
 {
-    uint32_t set = c->open;
+    uint32_t set = 0;
+    unsigned i;
     int slot;
 
     /* Most frames follow one of their own flow. */
-    if ((set >> c->last & 1) && c->flow[c->last] == hash &&
+    if ((c->open >> c->last & 1) && c->flow[c->last] == hash &&
         is_same_flow(&c->entry[c->last], p, frame)) {
         return (int)c->last;
     }
-    while (set) {
+    /* Without a branch that depends on what is found. */
+    for (i = 0; i < QDES_COALESCE_QUEUE; i++) {
+        set |= (uint32_t)(c->flow[i] == hash) << i;
+    }
+    for (set &= c->open; set; set &= set - 1) {
         slot = ffs((int)set) - 1;
-        set &= set - 1;
-        if (c->flow[slot] == hash &&
-            is_same_flow(&c->entry[slot], p, frame)) {
+        if (is_same_flow(&c->entry[slot], p, frame)) {
             return slot;
         }
     }
@@ -218,21 +223,53 @@ static bool goes_on(const Entry *e, const QdesPacket *p, const uint8_t *frame,
            memcmp(l4 + 18, l40 + 18, p->payload - p->l4 - 18) == 0;
 }
 
-/* Are the checksums of a mergeable frame right, as far as it has them? */
-static bool verify(const QdesPacket *p, const uint8_t *frame, bool partial)
+/* The sum of those fields of an IPv4 header that differ between the frames of
+ * an entry: length, identification, checksum. */
+static uint16_t ip4_sum(const uint8_t *ip)
+{
+    return qdes_csum_fold((uint32_t)qdes_get_be16(ip + 2) +
+                          qdes_get_be16(ip + 4) + qdes_get_be16(ip + 10));
+}
+
+/* Is the TCP or UDP checksum right? */
+static bool verify_l4(const Entry *e, const QdesPacket *p,
+                      const uint8_t *frame)
 {
     size_t l4_size = p->end - p->l4;
-    uint16_t sum = qdes_packet_pseudo_sum(p, frame, l4_size);
+    uint32_t sum = e->pseudo_sum + (uint32_t)l4_size;
 
-    if (!p->v6 &&
-        qdes_csum_fold(qdes_csum_add(0, frame + p->l3, IP4_SIZE)) != 0xffff) {
-        return false;
-    }
-    if (partial) {
-        return qdes_get_be16(frame + qdes_packet_csum_field(p)) == sum;
+    if (e->partial) {
+        return qdes_get_be16(frame + qdes_packet_csum_field(p)) ==
+               qdes_csum_fold(sum);
     }
     return qdes_csum_fold(qdes_csum_add(sum, frame + p->l4, l4_size)) ==
            0xffff;
+}
+
+/* Are the checksums of the first frame right? */
+static bool verify_first(Entry *e)
+{
+    const QdesPacket *p = &e->packet;
+    const uint8_t *ip = e->frame + p->l3;
+
+    if (!p->v6) {
+        if (qdes_csum_fold(qdes_csum_add(0, ip, IP4_SIZE)) != 0xffff) {
+            return false;
+        }
+        e->ip_sum = ip4_sum(ip);
+    }
+    e->pseudo_sum = qdes_packet_pseudo_sum(p, e->frame, 0);
+    e->verified = verify_l4(e, p, e->frame);
+    return e->verified;
+}
+
+/* Are those of one that goes on there?  The rest of its headers is the same,
+ * and was summed up once. */
+static bool verify_next(const Entry *e, const QdesPacket *p,
+                        const uint8_t *frame)
+{
+    return (p->v6 || ip4_sum(frame + p->l3) == e->ip_sum) &&
+           verify_l4(e, p, frame);
 }
 
 static void take_note(Entry *e, const QdesPacket *p, const uint8_t *frame)
@@ -260,11 +297,7 @@ static bool append(QdesCoalescer *c, unsigned slot, const QdesPacket *p,
         !goes_on(e, p, frame, partial)) {
         return false;
     }
-    if (!e->verified && !verify(&e->packet, e->frame, partial)) {
-        return false;
-    }
-    e->verified = true;
-    if (!verify(p, frame, partial)) {
+    if ((!e->verified && !verify_first(e)) || !verify_next(e, p, frame)) {
         return false;
     }
     if (super->frames == 1) {

@@ -224,5 +224,7 @@ QdesStatus *qdes_fabric_status(const QdesFabric *f, int64_t now)
 
     status->link_up = f->link_up;
     status->paused = f->paused;
+    status->vnet_hdr = f->port.vnet_size > 0;
+    status->gso = qdes_underlay_segments(f->underlay);
     return status;
 }

@@ -32,6 +32,8 @@ static void add_head(GString *text, const QdesStatus *s, const char *indent)
                            s->loopback ? " (no route: this host only)" : "");
     g_string_append_printf(text, "%slocal %s\n", indent,
                            qdes_addr_format(&s->local, addr));
+    g_string_append_printf(text, "%svnet-hdr %s, gso %s\n", indent,
+                           s->vnet_hdr ? "on" : "off", s->gso ? "on" : "off");
 }
 
 static void add_peers(GString *text, const QdesStatus *s, const char *indent)

@@ -45,6 +45,8 @@ typedef struct QdesStatus {
     bool loopback;              /* @iface is loopback for want of a route */
     bool link_up;
     bool paused;                /* the port is full, nothing is read */
+    bool vnet_hdr;              /* offloads are agreed on with the port */
+    bool gso;                   /* datagrams leave in trains */
     size_t n_peers;
     QdesStatusPeer *peers;
     size_t n_macs;
