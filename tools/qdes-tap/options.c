@@ -57,7 +57,7 @@ static const OptionDef run_options[] = {
     { KIND_SIZE, "sndbuf", "BYTES", FABRIC(sndbuf), FABRIC(has_sndbuf),
       "send buffer of the sockets, like 512k (default: the system's)" },
     { KIND_SIZE, "rcvbuf", "BYTES", FABRIC(rcvbuf), FABRIC(has_rcvbuf),
-      "receive buffer of the sockets (default: the system's)" },
+      "receive buffer of the sockets (default: 4 MiB, or what is granted)" },
     { KIND_SWITCH, "mss-clamp", "on|off", FABRIC(mss_clamp),
       FABRIC(has_mss_clamp),
       "have TCP send no more at once than the path carries (default: on)" },
