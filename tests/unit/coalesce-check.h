@@ -2,10 +2,10 @@
 /*
  * What must hold of the coalescer for whatever frames it is given
  *
- * coalesce_check() hands frames to a coalescer, cuts what comes out, and
- * compares that with what went in: of each flow the same frames in the same
- * order, nothing merged across what is not understood, all bytes the same but
- * IPv4 identifications that mean nothing.
+ * coalesce_check() hands frames to a coalescer, cuts what comes out, naively
+ * and by the segmenter, and compares that with what went in: of each flow the
+ * same frames in the same order, nothing merged across what is not
+ * understood, all bytes the same but IPv4 identifications that mean nothing.
  */
 
 #ifndef QDES_COALESCE_CHECK_H
@@ -14,6 +14,7 @@
 #include "packets.h"
 
 #include "qdes/coalesce.h"
+#include "qdes/segment.h"
 
 #define CHECK_FRAMES_MAX 512
 
@@ -122,6 +123,41 @@ static inline bool check_is_accepted(const Check *k, const QdesVnet *vnet,
            (!vnet->ecn || k->features->ecn);
 }
 
+/* Does the segmenter make of @s the @n frames that are joined in k->cut? */
+static inline bool check_segmenter(Check *k, const QdesSuperframe *s,
+                                   const size_t *sizes, unsigned n)
+{
+    struct iovec payload[1 + QDES_COALESCE_FRAMES];
+    const uint8_t *cut = k->cut;
+    QdesSegmenter segmenter;
+    size_t size, at;
+    unsigned i;
+    int j, count;
+
+    if (qdes_segment_begin(&segmenter, &s->vnet, s->iov + 1, s->iovcnt - 1,
+                           s->size, SIZE_MAX, false) != QDES_SEGMENT_CUT ||
+        segmenter.frames != n) {
+        return false;
+    }
+    for (i = 0; i < n; i++) {
+        size = qdes_segment_next(&segmenter, k->a, payload,
+                                 G_N_ELEMENTS(payload), &count);
+        if (size != sizes[i]) {
+            return false;
+        }
+        at = segmenter.headers_size;
+        for (j = 0; j < count; j++) {
+            memcpy(k->a + at, payload[j].iov_base, payload[j].iov_len);
+            at += payload[j].iov_len;
+        }
+        if (memcmp(k->a, cut, size) != 0) {
+            return false;
+        }
+        cut += size;
+    }
+    return true;
+}
+
 static inline const char *check_one(Check *k, const QdesSuperframe *s)
 {
     static const QdesVnet nothing;
@@ -147,9 +183,13 @@ static inline const char *check_one(Check *k, const QdesSuperframe *s)
         k->packet[i].end != s->size) {
         return "an unfinished frame's virtio_net_hdr is wrong";
     }
-    return s->size != k->in[i].size ||
-           memcmp(k->whole, k->in[i].frame, s->size) != 0
-           ? "an unfinished frame changed" : NULL;
+    if (s->size != k->in[i].size ||
+        memcmp(k->whole, k->in[i].frame, s->size) != 0) {
+        return "an unfinished frame changed";
+    }
+    check_finish(k->cut, k->whole, s->size, &k->packet[i], true);
+    return check_segmenter(k, s, &s->size, 1) ? NULL
+           : "the segmenter makes something else of an unfinished frame";
 }
 
 static inline const char *check_many(Check *k, const QdesSuperframe *s)
@@ -198,8 +238,11 @@ static inline const char *check_many(Check *k, const QdesSuperframe *s)
         bytes += sizes[i];
         cut += sizes[i];
     }
-    return bytes != s->frame_bytes ? "a superframe's frame_bytes are wrong"
-                                   : NULL;
+    if (bytes != s->frame_bytes) {
+        return "a superframe's frame_bytes are wrong";
+    }
+    return check_segmenter(k, s, sizes, n) ? NULL
+           : "the segmenter makes something else of a superframe";
 }
 
 static inline const char *check_take(Check *k, QdesCoalescer *c)
