@@ -12,9 +12,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get('QDES_BUILD', ROOT / 'build'))
 C_DIRS = ('net/', 'subprojects/libqdes/', 'tools/', 'tests/unit/',
-          'tests/qtest/')
+          'tests/qtest/', 'tests/fuzz/', 'tests/bench/')
 
-# Texts of other people's, and forms that have no comments.
+# Texts of other people's, and forms that have no comments; also all of
+# tests/fuzz/corpus.
 NO_TAG = {'COPYING', 'subprojects/libqdes/COPYING.LIB', '.gitignore',
           'docs/protocol/vectors.json'}
 
@@ -44,7 +45,7 @@ def tool(name):
 
 @pytest.mark.parametrize('name', FILES)
 def test_licence_tag(name):
-    if name in NO_TAG:
+    if name in NO_TAG or name.startswith('tests/fuzz/corpus/'):
         return
     head = (ROOT / name).read_text(errors='replace')[:600]
     licence = 'GPL-2.0-or-later'
