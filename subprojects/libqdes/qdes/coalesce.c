@@ -115,22 +115,19 @@ static bool is_same_flow(const Entry *e, const QdesPacket *p,
 static int find_open(const QdesCoalescer *c, uint32_t hash,
                      const QdesPacket *p, const uint8_t *frame)
 {
-    uint32_t set = 0;
-    unsigned i;
+    uint32_t set = c->open;
     int slot;
 
     /* Most frames follow one of their own flow. */
-    if ((c->open >> c->last & 1) && c->flow[c->last] == hash &&
+    if ((set >> c->last & 1) && c->flow[c->last] == hash &&
         is_same_flow(&c->entry[c->last], p, frame)) {
         return (int)c->last;
     }
-    /* Without a branch that depends on what is found. */
-    for (i = 0; i < QDES_COALESCE_QUEUE; i++) {
-        set |= (uint32_t)(c->flow[i] == hash) << i;
-    }
-    for (set &= c->open; set; set &= set - 1) {
+    while (set) {
         slot = ffs((int)set) - 1;
-        if (is_same_flow(&c->entry[slot], p, frame)) {
+        set &= set - 1;
+        if (c->flow[slot] == hash &&
+            is_same_flow(&c->entry[slot], p, frame)) {
             return slot;
         }
     }
