@@ -2,8 +2,8 @@
 #include "control.h"
 
 #include <errno.h>
-#include <gio/gio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,15 +32,20 @@ struct Control {
     ControlStatusFunc *status;
     void *opaque;
     Client *clients[CONTROL_CLIENTS]; /* NULL: a free place */
+    GThreadPool *pool;              /* one thread, which makes answers */
     guint n_jobs;                   /* answers that are being made */
+    GAsyncQueue *done;              /* jobs that are */
+    int done_fd;                    /* readable when there may be such */
     LoopTimer *retry;               /* accept, after there was no room */
 };
 
-/* What a thread needs to make an answer; independent of client and port. */
+/* What the thread needs to make an answer. */
 typedef struct Job {
     RequestCommand command;
-    char *id;
+    const char *id;
     QdesStatus *status;
+    Client *client;                 /* not the thread's to touch */
+    char *answer;
 } Job;
 
 static void client_ready(void *opaque, int fd, int events, int64_t now);
@@ -99,56 +104,65 @@ static void client_set_answer(Client *client, char *answer)
     loop_timer_set(client->timeout, loop_now() + CONTROL_TIMEOUT_MS);
 }
 
-static void job_free(void *opaque)
+/* In the thread. */
+static void job_run(void *opaque, void *pool_data)
 {
     Job *job = opaque;
+    Control *control = pool_data;
+    uint64_t one = 1;
+    ssize_t ret;
 
+    job->answer = request_answer(job->command, job->id, job->status);
+    g_async_queue_push(control->done, job);
+    ret = write(control->done_fd, &one, sizeof(one));
+    g_assert(ret == sizeof(one));
+}
+
+static void job_done(Control *control, Job *job)
+{
+    Client *client = job->client;
+
+    client->busy = false;
+    control->n_jobs--;
+    if (client->fd < 0) {
+        g_free(job->answer);
+        client_free(client);
+    } else {
+        client_set_answer(client, job->answer);
+        client_continue(client);
+    }
     qdes_status_free(job->status);
-    g_free(job->id);
     g_free(job);
 }
 
-static void job_run(GTask *task, void *source, void *opaque,
-                    GCancellable *cancellable)
+static void control_jobs_done(void *opaque, int fd, int events, int64_t now)
 {
-    Job *job = opaque;
+    Control *control = opaque;
+    uint64_t count;
+    Job *job;
 
-    g_task_return_pointer(task, request_answer(job->command, job->id,
-                                               job->status), g_free);
-}
-
-static void job_done(GObject *source, GAsyncResult *result, void *opaque)
-{
-    Client *client = opaque;
-    char *answer = g_task_propagate_pointer(G_TASK(result), NULL);
-
-    client->busy = false;
-    client->control->n_jobs--;
-    if (client->fd < 0) {
-        g_free(answer);
-        client_free(client);
+    if (read(fd, &count, sizeof(count)) < 0) {
         return;
     }
-    client_set_answer(client, answer);
-    client_continue(client);
+    while ((job = g_async_queue_try_pop(control->done)) != NULL) {
+        job_done(control, job);
+    }
 }
 
 static void client_start_job(Client *client, RequestCommand command)
 {
     Control *control = client->control;
     Job *job = g_new0(Job, 1);
-    GTask *task = g_task_new(NULL, NULL, job_done, client);
 
     job->command = command;
-    job->id = g_strdup(control->id);
+    job->id = control->id;
     job->status = control->status(control->opaque);
+    job->client = client;
     client->busy = true;
     control->n_jobs++;
     loop_timer_stop(client->timeout);
     client_wait(client, QDES_WATCH_NONE);
-    g_task_set_task_data(task, job, job_free);
-    g_task_run_in_thread(task, job_run);
-    g_object_unref(task);
+    g_thread_pool_push(control->pool, job, NULL);
 }
 
 /* After the end of what the client sends, the rest is a line too. */
@@ -279,7 +293,7 @@ static Client *client_new(Control *control, int fd)
 
     client->control = control;
     client->fd = fd;
-    client->timeout = loop_timer_new(client_timeout, client);
+    client->timeout = loop_timer_new(control->loop, client_timeout, client);
     loop_timer_set(client->timeout, loop_now() + CONTROL_TIMEOUT_MS);
     client_wait(client, QDES_WATCH_READ);
     return client;
@@ -333,8 +347,16 @@ Control *control_new(Loop *loop, const char *path, GError **errp)
     Control *control = g_new0(Control, 1);
 
     control->loop = loop;
-    control->retry = loop_timer_new(control_accept, control);
+    control->retry = loop_timer_new(loop, control_accept, control);
+    control->done_fd = -1;
     if (!unix_listener_open(&control->listener, path, errp)) {
+        control_free(control);
+        return NULL;
+    }
+    control->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (control->done_fd < 0) {
+        g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "--control=%s: eventfd: %s", path, g_strerror(errno));
         control_free(control);
         return NULL;
     }
@@ -347,6 +369,10 @@ void control_start(Control *control, const char *id,
     control->id = g_strdup(id);
     control->status = status;
     control->opaque = opaque;
+    control->done = g_async_queue_new();
+    control->pool = g_thread_pool_new(job_run, control, 1, false, NULL);
+    loop_watch(control->loop, control->done_fd, QDES_WATCH_READ,
+               control_jobs_done, control);
     control_accept(control, loop_now());
 }
 
@@ -368,7 +394,16 @@ void control_free(Control *control)
     }
     unix_listener_close(&control->listener);
     while (control->n_jobs > 0) {
-        g_main_context_iteration(NULL, true);
+        job_done(control, g_async_queue_pop(control->done));
+    }
+    if (control->pool) {
+        g_thread_pool_free(control->pool, false, true);
+        g_async_queue_unref(control->done);
+        loop_watch(control->loop, control->done_fd, QDES_WATCH_NONE, NULL,
+                   NULL);
+    }
+    if (control->done_fd >= 0) {
+        close(control->done_fd);
     }
     loop_timer_free(control->retry);
     g_free(control->id);

@@ -1,86 +1,61 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "loop.h"
 
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define LOOP_EVENTS 64          /* descriptors served in each turn; the kernel
+                                   takes turns among more */
+#define NEVER INT64_MAX
+
+/* Who is called for a descriptor, which is the index in Loop.watches. */
+typedef struct Watch {
+    LoopFdFunc *func;           /* NULL: nobody */
+    void *opaque;
+    uint32_t events;            /* EPOLLIN, EPOLLOUT */
+    uint32_t generation;        /* of the descriptor's number */
+} Watch;
+
+struct LoopTimer {
+    Loop *loop;
+    LoopTimer *next;            /* of Loop.timers */
+    LoopTimerFunc *func;
+    void *opaque;
+    int64_t deadline;
+    uint64_t turn;              /* in which it was called */
+};
+
 struct Loop {
-    GMainLoop *main;
-    GHashTable *watches;        /* fd -> FdSource */
+    int epoll;
+    GArray *watches;
+    unsigned n_watches;         /* that are somebody's */
+    LoopTimer *timers;
+    uint64_t turn;
+    bool quit;
     int status;
 };
 
-typedef struct FdSource {
-    GSource source;
-    gpointer tag;
-    int fd;
-    LoopFdFunc *func;
-    void *opaque;
-} FdSource;
-
-struct LoopTimer {
-    GSource source;
-    LoopTimerFunc *func;
-    void *opaque;
-};
-
-static gboolean fd_dispatch(GSource *source, GSourceFunc callback,
-                            gpointer data)
-{
-    FdSource *watch = (FdSource *)source;
-    GIOCondition ready = g_source_query_unix_fd(source, watch->tag);
-    int events = 0;
-
-    if (ready & (G_IO_IN | G_IO_ERR | G_IO_HUP | G_IO_NVAL)) {
-        events |= QDES_WATCH_READ;
-    }
-    if (ready & G_IO_OUT) {
-        events |= QDES_WATCH_WRITE;
-    }
-    if (events) {
-        watch->func(watch->opaque, watch->fd, events,
-                    g_source_get_time(source) / 1000);
-    }
-    return G_SOURCE_CONTINUE;
-}
-
-static gboolean timer_dispatch(GSource *source, GSourceFunc callback,
-                               gpointer data)
-{
-    LoopTimer *timer = (LoopTimer *)source;
-
-    g_source_set_ready_time(source, -1);
-    timer->func(timer->opaque, g_source_get_time(source) / 1000);
-    return G_SOURCE_CONTINUE;
-}
-
-static GSourceFuncs fd_funcs = { .dispatch = fd_dispatch };
-static GSourceFuncs timer_funcs = { .dispatch = timer_dispatch };
-
 Loop *loop_new(void)
 {
-    Loop *loop = g_new0(Loop, 1);
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    Loop *loop;
 
-    loop->main = g_main_loop_new(NULL, false);
-    loop->watches = g_hash_table_new(NULL, NULL);
+    if (epoll < 0) {
+        return NULL;
+    }
+    loop = g_new0(Loop, 1);
+    loop->epoll = epoll;
+    loop->watches = g_array_new(false, true, sizeof(Watch));
     return loop;
 }
 
 void loop_free(Loop *loop)
 {
-    g_assert(g_hash_table_size(loop->watches) == 0);
-    g_hash_table_unref(loop->watches);
-    g_main_loop_unref(loop->main);
+    g_assert(loop->n_watches == 0 && !loop->timers);
+    g_array_unref(loop->watches);
+    close(loop->epoll);
     g_free(loop);
-}
-
-int loop_run(Loop *loop)
-{
-    g_main_loop_run(loop->main);
-    return loop->status;
-}
-
-void loop_quit(Loop *loop, int status)
-{
-    loop->status = status;
-    g_main_loop_quit(loop->main);
 }
 
 int64_t loop_now(void)
@@ -88,63 +63,164 @@ int64_t loop_now(void)
     return g_get_monotonic_time() / 1000;
 }
 
-void loop_watch(Loop *loop, int fd, int events, LoopFdFunc *func,
-                void *opaque)
+/* Milliseconds until the next timer, as epoll_wait() wants them. */
+static int time_left(const Loop *loop, int64_t now)
 {
-    FdSource *watch = g_hash_table_lookup(loop->watches, GINT_TO_POINTER(fd));
-    GIOCondition condition = 0;
+    const LoopTimer *timer;
+    int64_t next = NEVER;
 
-    if (events & QDES_WATCH_READ) {
-        condition |= G_IO_IN;
+    for (timer = loop->timers; timer; timer = timer->next) {
+        next = MIN(next, timer->deadline);
     }
-    if (events & QDES_WATCH_WRITE) {
-        condition |= G_IO_OUT;
+    if (next == NEVER) {
+        return -1;
     }
-    if (watch && condition) {
-        g_source_modify_unix_fd(&watch->source, watch->tag, condition);
-    } else if (watch) {
-        g_hash_table_remove(loop->watches, GINT_TO_POINTER(fd));
-        g_source_destroy(&watch->source);
-        g_source_unref(&watch->source);
-    } else if (condition) {
-        watch = (FdSource *)g_source_new(&fd_funcs, sizeof(*watch));
-        watch->fd = fd;
-        watch->func = func;
-        watch->opaque = opaque;
-        watch->tag = g_source_add_unix_fd(&watch->source, fd, condition);
-        g_source_attach(&watch->source, NULL);
-        g_hash_table_insert(loop->watches, GINT_TO_POINTER(fd), watch);
+    return next <= now ? 0 : MIN(next - now, INT_MAX);
+}
+
+static void serve_fd(Loop *loop, const struct epoll_event *event, int64_t now)
+{
+    int fd = (uint32_t)event->data.u64;
+    Watch watch = g_array_index(loop->watches, Watch, fd);
+    int events = 0;
+
+    /* It may have been removed, or be another file, since the wait. */
+    if (!watch.func || watch.generation != event->data.u64 >> 32) {
+        return;
+    }
+    if (event->events & (EPOLLERR | EPOLLHUP | (watch.events & EPOLLIN))) {
+        events |= QDES_WATCH_READ;
+    }
+    if (event->events & watch.events & EPOLLOUT) {
+        events |= QDES_WATCH_WRITE;
+    }
+    if (events) {
+        watch.func(watch.opaque, fd, events, now);
     }
 }
 
-LoopTimer *loop_timer_new(LoopTimerFunc *func, void *opaque)
+/* One that is due and was not called in this turn yet. */
+static LoopTimer *due_timer(const Loop *loop, int64_t now)
 {
-    GSource *source = g_source_new(&timer_funcs, sizeof(LoopTimer));
-    LoopTimer *timer = (LoopTimer *)source;
+    LoopTimer *timer = loop->timers;
 
+    while (timer && (timer->deadline > now || timer->turn == loop->turn)) {
+        timer = timer->next;
+    }
+    return timer;
+}
+
+static void serve_timers(Loop *loop, int64_t now)
+{
+    LoopTimer *timer;
+
+    /* Any call may change the list: begin anew after each. */
+    while ((timer = due_timer(loop, now)) != NULL) {
+        timer->turn = loop->turn;
+        timer->deadline = NEVER;
+        timer->func(timer->opaque, now);
+    }
+}
+
+int loop_run(Loop *loop)
+{
+    struct epoll_event events[LOOP_EVENTS];
+    int64_t now = loop_now();
+    int n;
+    int i;
+
+    while (!loop->quit) {
+        n = epoll_wait(loop->epoll, events, LOOP_EVENTS,
+                       time_left(loop, now));
+        g_assert(n >= 0 || errno == EINTR);
+        now = loop_now();
+        loop->turn++;
+        for (i = 0; i < n; i++) {
+            serve_fd(loop, &events[i], now);
+        }
+        serve_timers(loop, now);
+    }
+    loop->quit = false;
+    return loop->status;
+}
+
+void loop_quit(Loop *loop, int status)
+{
+    loop->status = status;
+    loop->quit = true;
+}
+
+void loop_watch(Loop *loop, int fd, int events, LoopFdFunc *func,
+                void *opaque)
+{
+    struct epoll_event event = { .events = 0 };
+    int op = EPOLL_CTL_MOD;
+    Watch *watch;
+    int ret;
+
+    if ((guint)fd >= loop->watches->len) {
+        g_array_set_size(loop->watches, fd + 1);
+    }
+    watch = &g_array_index(loop->watches, Watch, fd);
+    if (events & QDES_WATCH_READ) {
+        event.events |= EPOLLIN;
+    }
+    if (events & QDES_WATCH_WRITE) {
+        event.events |= EPOLLOUT;
+    }
+    if (event.events == (watch->func ? watch->events : 0)) {
+        return;
+    }
+    if (!watch->func) {
+        op = EPOLL_CTL_ADD;
+        watch->func = func;
+        watch->opaque = opaque;
+        watch->generation++;
+        loop->n_watches++;
+    } else if (!event.events) {
+        op = EPOLL_CTL_DEL;
+        watch->func = NULL;
+        loop->n_watches--;
+    }
+    watch->events = event.events;
+    event.data.u64 = (uint64_t)watch->generation << 32 | (uint32_t)fd;
+    ret = epoll_ctl(loop->epoll, op, fd, &event);
+    g_assert(ret == 0);
+}
+
+LoopTimer *loop_timer_new(Loop *loop, LoopTimerFunc *func, void *opaque)
+{
+    LoopTimer *timer = g_new0(LoopTimer, 1);
+
+    timer->loop = loop;
     timer->func = func;
     timer->opaque = opaque;
-    g_source_attach(source, NULL);
+    timer->deadline = NEVER;
+    timer->next = loop->timers;
+    loop->timers = timer;
     return timer;
 }
 
 void loop_timer_set(LoopTimer *timer, int64_t deadline)
 {
-    /* GLib counts microseconds; a time beyond its range never comes */
-    g_source_set_ready_time(&timer->source,
-                            deadline > G_MAXINT64 / 1000
-                            ? -1 : MAX(deadline, 0) * 1000);
+    timer->deadline = deadline;
 }
 
 void loop_timer_stop(LoopTimer *timer)
 {
-    g_source_set_ready_time(&timer->source, -1);
+    timer->deadline = NEVER;
 }
 
 void loop_timer_free(LoopTimer *timer)
 {
-    if (timer) {
-        g_source_destroy(&timer->source);
-        g_source_unref(&timer->source);
+    LoopTimer **link;
+
+    if (!timer) {
+        return;
     }
+    for (link = &timer->loop->timers; *link != timer;) {
+        link = &(*link)->next;
+    }
+    *link = timer->next;
+    g_free(timer);
 }

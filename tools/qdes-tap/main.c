@@ -265,6 +265,11 @@ static int run_port(Options *options)
         return fail(err);
     }
     program.loop = loop_new();
+    if (!program.loop) {
+        log_error("epoll_create1: %s", g_strerror(errno));
+        capture_free(program.capture);
+        return EXIT_FAILED;
+    }
     take_signals(&program);
     if (start(&program, options, &err)) {
         status = run(&program);

@@ -22,12 +22,12 @@ struct Port {
     QdesFabric *fabric;
     LoopTimer *tick;
     LoopTimer *retry;
+    LoopTimer *summary;         /* tells systemd about the new one */
     LinkWatch *link;
     bool link_up;
     bool gone;
     bool read_warned;
     bool accepts_less;          /* than the fabric was told */
-    guint idle;                 /* tells systemd about the new summary */
     size_t kept;                /* bytes in @frame that wait for room */
     uint8_t frame[PORT_FRAME_ROOM];
 };
@@ -166,15 +166,13 @@ static void port_tick(void *opaque, int64_t now)
     qdes_fabric_tick(port->fabric, now);
 }
 
-static gboolean port_tell_systemd(void *opaque)
+static void port_tell_systemd(void *opaque, int64_t now)
 {
     Port *port = opaque;
     char *summary = qdes_fabric_summary(port->fabric);
 
     notify_status(summary);
     g_free(summary);
-    port->idle = 0;
-    return G_SOURCE_REMOVE;
 }
 
 /* QdesHost */
@@ -235,11 +233,8 @@ static void host_changed(void *opaque)
 {
     Port *port = opaque;
 
-    /* the summary may be asked for only when the fabric's call is over */
-    if (!port->idle) {
-        port->idle = g_idle_add_full(G_PRIORITY_DEFAULT, port_tell_systemd,
-                                     port, NULL);
-    }
+    /* once for all changes of this turn, when the fabric's call is over */
+    loop_timer_set(port->summary, 0);
 }
 
 static uint64_t host_random(void *opaque)
@@ -274,8 +269,9 @@ Port *port_new(Loop *loop, Tap *tap, Capture *capture,
     port->tap = tap;
     port->capture = capture;
     port->link_up = true;
-    port->tick = loop_timer_new(port_tick, port);
-    port->retry = loop_timer_new(port_retry, port);
+    port->tick = loop_timer_new(loop, port_tick, port);
+    port->retry = loop_timer_new(loop, port_retry, port);
+    port->summary = loop_timer_new(loop, port_tell_systemd, port);
     port->fabric = qdes_fabric_new(config, &port_host, port, now, errp);
     if (!port->fabric) {
         port_free(port);
@@ -312,8 +308,6 @@ void port_free(Port *port)
     qdes_fabric_free(port->fabric);
     loop_timer_free(port->tick);
     loop_timer_free(port->retry);
-    if (port->idle) {
-        g_source_remove(port->idle);
-    }
+    loop_timer_free(port->summary);
     g_free(port);
 }
