@@ -35,7 +35,16 @@ CROWD_PEERS, CROWD_MACS = 1000, 10000
 # Packages that have the programs.
 PACKAGES = {'vde_plug': 'vdeplug', 'fastd': 'fastd',
             'qemu-system-x86_64': 'qemu-system-x86'}
+ROOT = Path(__file__).resolve().parents[2]
 INSTALL = 'scripts/install-deps --for=bench'
+
+
+def shown(path):
+    """A path for people: from the root of the tree, if it is in there."""
+    try:
+        return str(Path(path).resolve().relative_to(ROOT))
+    except ValueError:
+        return str(path)
 
 
 class LabError(Exception):
@@ -72,7 +81,8 @@ class Programs:
 
     def no_tap(self, *options):
         if not os.access(self.qdes_tap, os.X_OK):
-            return f'{self.qdes_tap} is not built: ./configure, ninja -C build'
+            return (f'{shown(self.qdes_tap)} is not built: ./configure, '
+                    'ninja -C build')
         for option in options:
             if not self.tap_has(option):
                 return f'not built: this qdes-tap has no --{option}'
@@ -90,9 +100,10 @@ class Programs:
 
     def no_own_qemu(self, netdev='socket'):
         if not os.access(self.qdes_qemu, os.X_OK):
-            return f'{self.qdes_qemu} is not built: ./configure, ninja -C build'
+            return (f'{shown(self.qdes_qemu)} is not built: ./configure, '
+                    'ninja -C build')
         if not self.qemu_has(self.qdes_qemu, netdev):
-            return f'missing: {self.qdes_qemu} without -netdev {netdev}'
+            return f'missing: {shown(self.qdes_qemu)} without -netdev {netdev}'
         return None
 
     def no_peer_qemu(self, netdev):
@@ -104,7 +115,8 @@ class Programs:
 
     def no_guest(self, netdev):
         if not (self.guest / 'vmlinux').exists():
-            return f'missing: no guest in {self.guest} (tests/guest/build)'
+            return (f'missing: no guest in {shown(self.guest)} '
+                    '(tests/guest/build)')
         if netdev == 'vde':
             return self.no_vxvde() or self.no_peer_qemu(netdev)
         return self.no_own_qemu(netdev)

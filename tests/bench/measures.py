@@ -121,15 +121,21 @@ class HostEnds:
     def __init__(self, lab):
         self.lab = lab
 
-    def iperf3(self, options, seconds):
+    @staticmethod
+    def congestion(options):
+        return ['-C', options.congestion] if options.congestion else []
+
+    def iperf3(self, extra, options):
         """Run iperf3 across; what its client says, as JSON."""
-        lab, port = self.lab, self.lab.port()
+        lab, port, seconds = self.lab, self.lab.port(), options.seconds
+        if '-u' not in extra:
+            extra = [*extra, *self.congestion(options)]
         server = lab.b.start(['iperf3', '-s', '-1', '-p', port,
                               '--forceflush'], 'iperf3')
         server.wait_log('Server listening', 10)
         try:
             done = lab.a.run(['iperf3', '-c', lab.far, '-p', port, '-J', '-i',
-                              '0', '-t', seconds, *options], check=False,
+                              '0', '-t', seconds, *extra], check=False,
                              timeout=seconds + 20)
         finally:
             server.kill()
@@ -142,14 +148,14 @@ class HostEnds:
         return done.stdout
 
     @contextlib.contextmanager
-    def bulk(self, options):
+    def bulk(self, extra, options):
         """A TCP flow beside; calling what this gives tells its Gb/s."""
         lab, port = self.lab, self.lab.port()
         server = lab.b.start(['iperf3', '-s', '-1', '-p', port,
                               '--forceflush'], 'iperf3')
         server.wait_log('Server listening', 10)
         client = lab.a.start(['iperf3', '-c', lab.far, '-p', port, '-t', 60,
-                              *options], 'bulk')
+                              *extra, *self.congestion(options)], 'bulk')
         try:
             first = lab.received()
             wait_for(lambda: lab.received() - first > 4 << 20, 10,
@@ -173,14 +179,14 @@ class GuestEnds:
     def __init__(self, lab):
         self.lab = lab
 
-    def iperf3(self, options, seconds):
+    def iperf3(self, extra, options):
         here, there = self.lab.guests
-        port = self.lab.port()
+        port, seconds = self.lab.port(), options.seconds
         job = there.background(f'iperf3 -s -1 -p {port}')
         there.wait_until(f'netstat -ltn | grep -q :{port}', 10)
         try:
             return here.run(f'iperf3 -c {self.lab.far} -p {port} -J -i 0 '
-                            f'-t {seconds} {" ".join(options)}',
+                            f'-t {seconds} {" ".join(extra)}',
                             timeout=seconds + 20)[1]
         finally:
             there.run('killall iperf3')
@@ -198,10 +204,10 @@ def ends(lab):
 
 # --- The measures -----------------------------------------------------------
 
-def run_iperf3(lab, options, seconds):
+def run_iperf3(lab, extra, options):
     """The results of a run, and the processor time it took."""
     meter = Meter(lab)
-    text = ends(lab).iperf3(options, seconds)
+    text = ends(lab).iperf3(extra, options)
     spent = meter.read()
     try:
         report = json.loads(text)
@@ -227,7 +233,7 @@ def with_cost(lab, values, spent, size):
 
 
 def one_way(lab, extra, options):
-    end, spent = run_iperf3(lab, [*extra, *options.iperf3], options.seconds)
+    end, spent = run_iperf3(lab, extra, options)
     received = end['sum_received']
     return with_cost(lab, {'gbps': received['bits_per_second'] / 1e9}, spent,
                      received['bytes'])
@@ -243,8 +249,7 @@ def tcp4(lab, options):
 
 def bidir(lab, options):
     """Both directions at once; the figure is their sum."""
-    end, spent = run_iperf3(lab, ['--bidir', *options.iperf3],
-                            options.seconds)
+    end, spent = run_iperf3(lab, ['--bidir'], options)
     there, back = end['sum_received'], end['sum_received_bidir_reverse']
     rates = [d['bits_per_second'] / 1e9 for d in (there, back)]
     return with_cost(lab, {'gbps': sum(rates), 'there': rates[0],
@@ -254,8 +259,7 @@ def bidir(lab, options):
 
 def small(lab, options):
     """Datagrams of 18 bytes, which make frames of 60, as fast as can be."""
-    end, spent = run_iperf3(lab, ['-u', '-b', '0', '-l', '18'],
-                            options.seconds)
+    end, spent = run_iperf3(lab, ['-u', '-b', '0', '-l', '18'], options)
     total = end.get('sum_received', end['sum'])
     count = total['packets'] - total['lost_packets']
     if count <= 0:
@@ -269,15 +273,18 @@ def small(lab, options):
 
 
 def round_trips(lab, options):
-    text = ends(lab).ping(options.pings)
+    count = options.pings
+    if hasattr(lab, 'guests'):
+        count = max(1, count // 2)      # a guest takes longer for each
+    text = ends(lab).ping(count)
     times = [float(t) for t in re.findall(r'time=([0-9.]+) ms', text)]
-    if len(times) < options.pings / 2:
-        raise MeasureError(f'{len(times)} of {options.pings} pings answered: '
+    if len(times) < count / 2:
+        raise MeasureError(f'{len(times)} of {count} pings answered: '
                            f'{text.strip()[-100:]}')
     return {'median_us': statistics.median(times) * 1e3,
             'p99_us': quantile(times, 0.99) * 1e3,
             'max_us': max(times) * 1e3, 'samples': len(times),
-            'lost_percent': 100 * (1 - len(times) / options.pings)}
+            'lost_percent': 100 * (1 - len(times) / count)}
 
 
 def rtt(lab, options):
@@ -285,7 +292,7 @@ def rtt(lab, options):
 
 
 def loaded_round_trips(lab, options, extra):
-    with ends(lab).bulk([*extra, *options.iperf3]) as rate:
+    with ends(lab).bulk(extra, options) as rate:
         values = round_trips(lab, options)
         values['beside_gbps'] = rate()
     return values

@@ -5,8 +5,6 @@ import math
 
 from report import summarize, why_none
 
-LICENCE = 'SPDX-License-Identifier: ' + 'GPL-2.0-or-later'
-
 # Measure, value, heading, logarithmic.
 FIELDS = [
     ('tcp', 'gbps', 'TCP, one stream: Gb/s', False),
@@ -108,5 +106,5 @@ def plot(result, path):
     pyplot.close(figure)
     if svg:
         first, rest = path.read_text(encoding='utf-8').split('\n', 1)
-        path.write_text(f'{first}\n<!-- {LICENCE} -->\n{rest}',
+        path.write_text(f'{first}\n<!-- {result["licence"]} -->\n{rest}',
                         encoding='utf-8')

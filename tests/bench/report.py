@@ -251,6 +251,9 @@ def text(result):
                  f'{options["seconds"]} s per stream, {options["pings"]} '
                  f'pings; {result["seconds"]:.0f} s in all'
                  + (' (ended early)' if result.get('interrupted') else ''))
+    lines += [f'- with --{name.replace("_", "-")}={options[name]}'
+              for name in ('qdes_args', 'netdev_args', 'congestion')
+              if options.get(name)]
     others = [s['others_percent'] for s in result['samples']
               if 'others_percent' in s]
     if others:
