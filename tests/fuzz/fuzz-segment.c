@@ -73,7 +73,7 @@ static void make_frame(Cut *k, Input *in, uint8_t op)
                          (p.v6 ? 40 + p.ext : 20 + p.ip_options);
     k->vnet.csum_offset = p.udp ? 6 : 16;
     if (op & OP_POKE_VNET) {
-        switch (input_byte(in) % 4) {
+        switch (input_byte(in) % 5) {
         case 0:
             k->vnet.csum_start = input_u16(in);
             break;
@@ -85,6 +85,12 @@ static void make_frame(Cut *k, Input *in, uint8_t op)
             break;
         case 3:
             k->vnet.needs_csum ^= true;
+            break;
+        case 4:
+            /* The same field, of something else. */
+            n = input_byte(in);
+            k->vnet.csum_start += n;
+            k->vnet.csum_offset -= n;
             break;
         }
     }
@@ -236,6 +242,10 @@ static void check_cut(Cut *k)
 
     check(find(k, &p), "no packet was cut");
     check(p.payload == k->s.headers_size, "the headers' size is wrong");
+    check(!k->vnet.needs_csum ||
+          (k->vnet.csum_start == p.l4 && k->vnet.csum_start +
+           k->vnet.csum_offset == qdes_packet_csum_field(&p)),
+          "a frame was cut whose checksum is elsewhere");
     done = p.payload;
     for (i = 0; i < k->frames; i++) {
         check_frame(k, i, &p);
@@ -311,6 +321,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
               "a frame that lacks something is left whole");
         break;
     case QDES_SEGMENT_BAD:
+        check(op & (OP_CHANGE | OP_POKE | OP_POKE_VNET) ||
+              (op & OP_GSO && k->vnet.gso_size == 0) ||
+              (op & OP_UDP && k->vnet.gso_size > 65535 - 28),
+              "a good frame is bad");
         check(k->vnet.needs_csum || k->vnet.gso != QDES_GSO_NONE,
               "a frame that lacks nothing is bad");
         break;

@@ -256,6 +256,9 @@ START_TEST(test_ipv4)
     TOGETHER(kind, (void)0, b.id += 7);
     APART(kind, a.frag = 0, b.frag = 0x4000);
     APART(kind, a.frag = 0x4000, b.frag = 0);
+    /* Two changes that leave the header's checksum as it is. */
+    APART(kind, (void)0, b.frag = 0; b.ttl += 64; b.id = a.id + 1);
+    APART(kind, a.ttl = 0, b.tos = 255; b.ttl = 255);
     APART(kind, a.frag = 0xc000, (void)0);
     APART(kind, (void)0, b.frag = 0xc000);
     APART(kind, a.frag = 0x2000, (void)0);
