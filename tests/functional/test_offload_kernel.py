@@ -468,7 +468,7 @@ def test_sockets_get_what_was_sent(net, tap, here):
     for number, port in enumerate(ports, 1):
         port.configure(f'10.81.0.{number}/24', f'fd81::{number}/64')
     for address in '10.81.0.2', 'fd81::2':
-        hosts[0].assert_ping(address)
+        hosts[0].assert_ping(address, count=1)
         family = family_of(address)
         pairs = []
         for _ in range(4):
@@ -531,7 +531,7 @@ def test_a_flow_keeps_its_order(net, tap, here, there):
         # The kernel's queues are of a CPU each: who moves overtakes himself.
         os.sched_setaffinity(port.process.pid, {cpus[number % len(cpus)]})
     for address in '10.81.0.2', 'fd81::2':
-        hosts[0].assert_ping(address)
+        hosts[0].assert_ping(address, count=1)
         receiver = hosts[1].socket(family_of(address))
         receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         receiver.bind((address, 0))

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 
+from procs import PATIENCE, wait_for
 from traffic import family_of
 
 # Around the limits of segments, and of what is written at once.
@@ -14,11 +15,16 @@ PIECES = [1, 100, 1448, 1449, 20000, 70000, 1 << 18]
 
 
 class Stream(threading.Thread):
-    """SIZE random bytes from one host to another, in pieces of any size."""
+    """SIZE random bytes from one host to another, in pieces of any size.
+
+    With a size of None, it goes on until it is told to end.
+    """
 
     def __init__(self, client, server, address, size, seed, timeout):
         super().__init__(daemon=True)
         self.size = size
+        self.received = 0
+        self.ending = False
         self.rnd = random.Random(seed)
         self.error = None
         self.seconds = None
@@ -49,13 +55,15 @@ class Stream(threading.Thread):
                              self.rnd.randrange(2))
         self.sock.connect(self.listener.getsockname())
         begin = time.monotonic()
-        left = self.size
-        while left:
+        sent = 0
+        while sent != self.size and not self.ending:
             start = self.rnd.randrange(len(pool))
-            data = pool[start:start + min(left, self.rnd.choice(PIECES))]
+            data = pool[start:start + self.rnd.choice(PIECES)]
+            if self.size is not None:
+                data = data[:self.size - sent]
             digest.update(data)
             self.sock.sendall(data)
-            left -= len(data)
+            sent += len(data)
         self.sock.shutdown(socket.SHUT_WR)
         answer = self.sock.recv(100)
         self.seconds = time.monotonic() - begin
@@ -70,6 +78,7 @@ class Stream(threading.Thread):
                 sock.settimeout(self.listener.gettimeout())
                 while data := sock.recv(1 << 18):
                     digest.update(data)
+                    self.received += len(data)
                 sock.sendall(digest.hexdigest().encode())
         except OSError as error:
             self.error = error
@@ -79,18 +88,26 @@ class Streams:
     """COUNT of them to each (client, server, address) of WAYS, at once."""
 
     def __init__(self, ways, size, count=1, seed=0, timeout=30):
-        self.timeout = timeout
-        self.streams = [Stream(*way, size, seed * 100 + i * 10 + j, timeout)
+        self.timeout = timeout * PATIENCE
+        self.streams = [Stream(*way, size, seed * 100 + i * 10 + j,
+                               self.timeout)
                         for i, way in enumerate(ways) for j in range(count)]
         for stream in self.streams:
             stream.start()
 
-    @property
-    def running(self):
-        return any(s.is_alive() for s in self.streams)
+    def assert_progress(self, size=1 << 20, deadline=10):
+        """Within DEADLINE seconds, each gets SIZE bytes further."""
+        before = [s.received for s in self.streams]
+        wait_for(lambda: all(s.received >= b + size or not s.is_alive()
+                             for s, b in zip(self.streams, before)), deadline,
+                 lambda: 'streams to go on: they got '
+                 f'{[s.received - b for s, b in zip(self.streams, before)]}')
+        assert all(s.is_alive() for s in self.streams)
 
     def finish(self):
         """Wait for all; fails unless each got what was sent."""
+        for stream in self.streams:
+            stream.ending = stream.size is None
         end = time.monotonic() + self.timeout
         for stream in self.streams:
             stream.join(max(0.1, end - time.monotonic()))
