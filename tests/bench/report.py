@@ -163,7 +163,11 @@ def judge(result):
         line['ratio_max'] = max(pairs, default=line['ratio'])
         line['rounds'] = min(mine['n'], its['n'])
         if must:
-            line['verdict'] = 'met' if must[0](line['ratio']) else 'NOT MET'
+            met = must[0](line['ratio'])
+            line['verdict'] = 'met' if met else 'NOT MET'
+            if any(must[0](pair) != met for pair in pairs):
+                line['verdict'] += (' (not in every round)' if met else
+                                    ' (but in some rounds)')
         if aim:
             line['aim_verdict'] = ('reached' if aim[0](line['ratio'])
                                    else 'not reached')
