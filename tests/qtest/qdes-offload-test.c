@@ -978,6 +978,7 @@ static void test_models(void)
     Fabric *fabric = fabric_new();
     Station *a = station_new(fabric, 7, "a");
     QTestState *qts;
+    uint64_t before;
     Intel e;
     Nic *nic;
     int i;
@@ -1009,9 +1010,13 @@ static void test_models(void)
         nic_undrive(nic);
         nic_drive(nic, DRIVER | ACCEPT_ALL);
         nic_fill(nic, 1);
+        before = port_count(qts, "q0", "rx-datagrams");
         leave_waiting(a, qts);
         nic_undrive(nic);
         qpci_unplug_acpi_device_test(qts, "n1", NIC_SLOT);
+        /* What else waited has nobody to go to. */
+        WAIT_FOR(port_count(qts, "q0", "rx-datagrams") ==
+                 before + 1 + SEGMENTS);
     }
     stop(qts, nic);
 out:
