@@ -155,14 +155,16 @@ def longer_than(host, length):
 
 @UNDERLAYS
 @pytest.mark.parametrize('clamp', ['on', 'off'])
-@pytest.mark.parametrize('here, there', [('on', 'on'), ('off', 'off'),
-                                         ('off', 'on')])
+@pytest.mark.parametrize('here, there', [
+    ({}, {}), ({'vnet_hdr': 'off'}, {'vnet_hdr': 'off'}),
+    ({'vnet_hdr': 'off'}, {}), ({'plain_io': True}, {'plain_io': True})],
+    ids=['fast', 'no-header', 'one-header', 'plain'])
 def test_tcp_is_never_fragmented(net, tap, mcast, clamp, here, there):
     """Both MTUs are 1500: TCP is told, or else cut, to what fits."""
     rnd = seeded()
     hosts = net.hosts(2)
-    ports = [tap(host, mcast=mcast, mss_clamp=clamp, vnet_hdr=vnet_hdr)
-             for host, vnet_hdr in zip(hosts, (here, there))]
+    ports = [tap(host, mcast=mcast, mss_clamp=clamp, **options)
+             for host, options in zip(hosts, (here, there))]
     set_up(ports)
     Streams(both_ways(hosts), 2 << 20, 2, rnd.number).finish()
     assert fragments(*hosts) == 0
@@ -217,11 +219,12 @@ def test_loopback_is_used_to_the_full(net, tap):
 
 
 @UNDERLAYS
-def test_mtu_changes_under_way(net, tap, mcast):
+@pytest.mark.parametrize('gso', ['on', 'off'])
+def test_mtu_changes_under_way(net, tap, mcast, gso):
     """Smaller and larger again: streams go on, and need no fragments."""
     rnd = seeded()
     hosts = net.hosts(2)
-    set_up([tap(host, mcast=mcast) for host in hosts])
+    set_up([tap(host, mcast=mcast, gso=gso) for host in hosts])
     streams = Streams(both_ways(hosts), None, 1, rnd.number)
     streams.assert_progress()
     assert fragments(*hosts) == 0
@@ -233,7 +236,8 @@ def test_mtu_changes_under_way(net, tap, mcast):
 
 
 @UNDERLAYS
-def test_route_with_an_mtu(net, tap, mcast):
+@pytest.mark.parametrize('gso', ['on', 'off'])
+def test_route_with_an_mtu(net, tap, mcast, gso):
     """A route tells the path's MTU, from the start or under way."""
     rnd = seeded()
     hosts = net.hosts(2)
@@ -246,7 +250,8 @@ def test_route_with_an_mtu(net, tap, mcast):
         host.ip(f'route replace {address} dev eth0 mtu {mtu}')
     set_route(*hosts, 1300)
     # Without the clamp, which would have both sides send less.
-    set_up([tap(host, mcast=mcast, mss_clamp='off') for host in hosts])
+    set_up([tap(host, mcast=mcast, mss_clamp='off', gso=gso)
+            for host in hosts])
     streams = Streams(both_ways(hosts), None, 1, rnd.number)
     streams.assert_progress()
     assert fragments(*hosts) == 0
