@@ -6,10 +6,11 @@ import os
 import re
 import socket
 import struct
+import threading
 
 import pytest
 import taptool
-from frames import BROADCAST, ETH_P_TEST, PacketSocket, frame, mac, marker
+from frames import BROADCAST, mac
 from procs import wait_for
 from stations import Station
 from traffic import tcp_transfer, udp_exchange
@@ -168,6 +169,66 @@ def test_mtus(net, tap, mtu):
     tcp_transfer(*hosts, '10.81.0.2', 4 << 20)
     tcp_transfer(*hosts[::-1], '10.81.0.1', 4 << 20)
     udp_exchange(*hosts, '10.81.0.2', SIZES[:-1])
+
+
+def test_ecn(net, tap):
+    """Congestion is told by marks, in superframes as in frames."""
+    hosts, ports = pair(net, tap)
+    for host in hosts:
+        host.sysctl('net.ipv4.tcp_ecn', 1)
+    tcp_transfer(*hosts, '10.81.0.2', 8 << 20)
+    tcp_transfer(*hosts[::-1], '10.81.0.1', 8 << 20)
+    assert not [name for name, value in ports[0].counters.items()
+                if value and name in ('tx-drop-offload', 'rx-drop-csum',
+                                      'rx-drop-port')]
+
+
+def test_many_flows_at_once(net, tap):
+    """What is coalesced side by side does not get mixed up."""
+    hosts, _ = pair(net, tap)
+    errors = []
+
+    def carry(client, server, address):
+        try:
+            for _ in range(3):
+                tcp_transfer(client, server, address, 2 << 20)
+        except BaseException as error:  # pylint: disable=broad-except
+            errors.append(error)
+    threads = [threading.Thread(target=carry, args=args)
+               for args in [(*hosts, '10.81.0.2'), (*hosts, 'fd81::2'),
+                            (*hosts[::-1], '10.81.0.1'),
+                            (*hosts[::-1], 'fd81::1')] * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_link_that_goes_down_under_load(net, tap):
+    """What waits is dropped and counted, and all is well after that."""
+    hosts, ports = pair(net, tap)
+    stop = threading.Event()
+    errors = []
+
+    def carry():
+        try:
+            while not stop.is_set():
+                tcp_transfer(*hosts, '10.81.0.2', 4 << 20)
+        except BaseException as error:  # pylint: disable=broad-except
+            errors.append(error)
+    thread = threading.Thread(target=carry)
+    thread.start()
+    try:
+        for _ in range(5):
+            before = ports[1].count('rx-frames')
+            ports[1].wait_count('rx-frames', before + 1000)
+            hosts[1].ip('link set tap0 down', 'link set tap0 up')
+    finally:
+        stop.set()
+        thread.join()
+    assert not errors
+    wait_for(lambda: ports[1].status()['link-up'])
 
 
 def test_in_a_bridge(net, tap):
