@@ -355,9 +355,30 @@ UNDERLAYS = pytest.mark.parametrize('mcast', ['239.192.81.68', '[ff15::5144]'],
 HERE, THERE = mac(0xa), mac(0xb)
 
 
-def port_room(options):
+def port_room(mcast):
     """Bytes of the longest frame that fits a datagram of the underlay."""
-    return 1500 - (48 if '[' in options['mcast'] else 28) - 8
+    return 1500 - (48 if '[' in mcast else 28) - 8
+
+
+def sendable(rnd, kernel, room, dst):
+    """(superframe, virtio_net_hdr, frames that a port has to make of it)"""
+    # All of one has to fit the socket's buffer.
+    p, gso_size = random_superframe(rnd, 60000, frames=64, uso=kernel.has_uso)
+    p = replace(p, src=HERE, dst=dst)
+    if (p.tags or p.extensions or p.ip_options or p.reserved or
+            p.flags & CWR or (p.frag != DF and not p.v6)):
+        # Of such, the kernel may cut some before they come to the port,
+        # which would then have to cut single frames.
+        gso_size = min(gso_size, room - p.headers)
+        p.payload = p.payload[:63 * gso_size]
+    data = p.encode(partial=True)
+    asked, vnet = p.vnet(gso_size), p.vnet(gso_size)
+    if p.proto == TCP:
+        asked.gso_size = min(gso_size, room - p.headers)
+    for header in asked, vnet:
+        if len(p.payload) <= header.gso_size:
+            header.gso = header.gso_size = 0
+    return data, vnet, kernel.cut(data, asked)
 
 
 class Path:
@@ -399,42 +420,45 @@ def test_superframes_cross_as_the_kernel_cuts_them(net, tap, kernel, mcast,
                                                    way):
     """The last port takes no offloads: its TAP sees frames."""
     rnd = seeded()
-    options = {'mcast': mcast}
-    path = Path(net, tap, into=True, there={'vnet_hdr': 'off'}, **options)
+    path = Path(net, tap, into=True, there={'vnet_hdr': 'off'}, mcast=mcast)
     path.meet()
-    room = port_room(options)
-    cut = 0
     before = path.ports[0].counters
+    cut = 0
     for number in range(100):
-        # All of one has to fit the socket's buffer.
-        p, gso_size = random_superframe(rnd, 60000, frames=64,
-                                        uso=kernel.has_uso)
-        p = replace(p, src=HERE, dst=THERE if way == 'unicast' else
-                    mac(rnd.randrange(1000, 2000)))
-        if (p.tags or p.extensions or p.ip_options or p.reserved or
-                p.flags & CWR or (p.frag != DF and not p.v6)):
-            # Of such, the kernel may cut some before they come to the port,
-            # which would then have to cut single frames.
-            gso_size = min(gso_size, room - p.headers)
-            p.payload = p.payload[:63 * gso_size]
-        data = p.encode(partial=True)
-        asked = p.vnet(gso_size)
-        if p.proto == TCP:
-            asked.gso_size = min(gso_size, room - p.headers)
-        vnet = p.vnet(gso_size)
-        for header in asked, vnet:
-            if len(p.payload) <= header.gso_size:
-                header.gso = header.gso_size = 0
-        expected = kernel.cut(data, asked)
+        dst = THERE if way == 'unicast' else mac(rnd.randrange(1000, 2000))
+        data, vnet, expected = sendable(rnd, kernel, port_room(mcast), dst)
         path.into.write(data, vnet)
-        got = path.out.read_some(len(expected))
         assert_same(f'{number}: {vnet}, {path.ports[0].changes(before)}',
-                    got, expected)
+                    path.out.read_some(len(expected)), expected)
         cut += len(expected) > 1
     assert cut > 40
     changes = path.ports[0].changes(before)
     assert changes.get('tx-superframes', 0) > 0
     assert changes.get('tx-trains', 0) > 0
+
+
+@UNDERLAYS
+@pytest.mark.parametrize('gso', ['on', 'off'])
+def test_nothing_is_lost_on_a_slow_underlay(net, tap, kernel, mcast, gso):
+    """The socket fills up, again and again in the midst of superframes."""
+    rnd = seeded()
+    path = Path(net, tap, into=True, here={'sndbuf': '16k'},
+                there={'vnet_hdr': 'off'}, mcast=mcast, gso=gso)
+    path.meet()
+    if path.hosts[0].run('tc qdisc add dev eth0 root tbf rate 300mbit burst '
+                         '100k limit 16m', check=False).returncode:
+        pytest.skip('needs the queueing discipline tbf (sch_tbf)')
+    before = path.ports[0].counters
+    sent = []
+    for _ in range(60):
+        data, vnet, expected = sendable(rnd, kernel, port_room(mcast), THERE)
+        path.into.write(data, vnet)
+        sent += expected
+    assert_same(f'{path.ports[0].changes(before)}',
+                path.out.read_some(len(sent)), sent)
+    changes = path.ports[0].changes(before)
+    assert changes['tx-blocked'] > 10
+    assert changes['tx-unicast'] == changes['tx-frames']
 
 
 @UNDERLAYS
