@@ -4,9 +4,9 @@
 A lab is made anew for each round and kind, and vanishes with it.  There are
 four forms:
 
-    hosts    two namespaces joined by a veth pair with MTU 1500 (the underlay,
-             10.9.0.0/24); what is measured joins tap0 of one to tap0 of the
-             other (the overlay, 10.8.0.0/24)
+    hosts    two namespaces joined by a veth pair (the underlay, 10.9.0.0/24);
+             what is measured joins tap0 of one to tap0 of the other (the
+             overlay, 10.8.0.0/24)
     many     the same with qdes-tap, and a crowd that the ports have heard
     guests   two guests in one namespace, on one host
     flood    many ports, half of them in each of two such namespaces
@@ -55,10 +55,11 @@ class Programs:
     """Where the programs are, and what they are able to do."""
 
     def __init__(self, qdes_tap, qdes_qemu, peer_qemu, guest, qdes_args,
-                 netdev_args):
+                 netdev_args, underlay_mtu):
         self.qdes_tap, self.qdes_qemu = qdes_tap, qdes_qemu
         self.guest = Path(guest)
         self.qdes_args, self.netdev_args = qdes_args, netdev_args
+        self.underlay_mtu = underlay_mtu
         self.peer_qemu = peer_qemu or shutil.which('qemu-system-x86_64')
         self._texts = {}
 
@@ -144,7 +145,7 @@ class Lab:
         command(['ip', 'link', 'add', 'va', 'netns', self.a.full_name, 'type',
                  'veth', 'peer', 'name', 'vb', 'netns', self.b.full_name])
         for host, link, number in (self.a, 'va', 1), (self.b, 'vb', 2):
-            host.ip(f'link set {link} mtu 1500 up',
+            host.ip(f'link set {link} mtu {self.programs.underlay_mtu} up',
                     f'addr add 10.9.0.{number}/24 dev {link}',
                     f'route add 224.0.0.0/4 dev {link}')
         self.hosts = (self.a, self.b)

@@ -253,7 +253,8 @@ def text(result):
     options = result['options']
     lines.append(f'- run: {options["rounds"]} interleaved rounds, '
                  f'{options["seconds"]} s per stream, {options["pings"]} '
-                 f'pings; {result["seconds"]:.0f} s in all'
+                 f'pings, underlay MTU {options["underlay_mtu"]}; '
+                 f'{result["seconds"]:.0f} s in all'
                  + (' (ended early)' if result.get('interrupted') else ''))
     lines += [f'- with --{name.replace("_", "-")}={options[name]}'
               for name in ('qdes_args', 'netdev_args', 'congestion')
