@@ -276,10 +276,10 @@ class Flow:
     def damaged(self, data):
         """Now and then a bit is wrong, which nothing may put right."""
         rnd = self.rnd
-        if rnd.random() < 0.01 and not self.partial:
+        if rnd.random() < 0.03 and not self.partial:
             data = bytearray(data)
-            data[rnd.randrange(self.p.l3 + 8, len(data))] ^= \
-                1 << rnd.randrange(8)
+            end = rnd.choice([len(data), self.p.headers])
+            data[rnd.randrange(self.p.l3, end)] ^= 1 << rnd.randrange(8)
             data = bytes(data)
         return data
 
