@@ -28,6 +28,7 @@ struct Port {
     bool gone;
     bool read_warned;
     bool accepts_less;          /* than the fabric was told */
+    bool alone;                 /* the last turn had no more than one frame */
     size_t kept;                /* bytes in @frame that wait for room */
     uint8_t frame[PORT_FRAME_ROOM];
 };
@@ -110,14 +111,19 @@ static void port_retry(void *opaque, int64_t now)
     }
 }
 
-/* Read frames, and put them into the fabric's batch. */
+/*
+ * Read frames, and put them into the fabric's batch.  When the last one was
+ * alone, this one likely is, too: it leaves before we look for another.
+ */
 static void port_take_frames(Port *port, int64_t now)
 {
     struct iovec iov = { .iov_base = port->frame };
+    bool was_alone = port->alone;
     ssize_t size;
     int i;
 
     for (i = 0; i < PORT_BUDGET; i++) {
+        port->alone = i <= 1;
         size = tap_read(port->tap, port->frame, sizeof(port->frame));
         if (size < 0) {
             if (errno != EAGAIN) {
@@ -132,6 +138,9 @@ static void port_take_frames(Port *port, int64_t now)
         if (!port_send(port, &iov, now)) {
             port_read_tap(port, false);
             return;
+        }
+        if (i == 0 && was_alone) {
+            qdes_fabric_flush(port->fabric, now);
         }
     }
 }
