@@ -227,14 +227,13 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
     QdesRxTrain *train;
     size_t size;
 
+    /* While the port was full, its peer may have been forgotten. */
+    rx->src = NULL;
     while (!f->paused && rx->next < rx->n) {
         train = &rx->trains[rx->next];
         if (rx->offset == 0) {
             rx->header = NULL;
             rx->src = NULL;
-            if (train->size > train->segment) {
-                QDES_COUNT(&f->stats, rx_trains);
-            }
         }
         do {
             size = MIN(train->segment, train->size - rx->offset);
@@ -247,6 +246,9 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
         if (rx->offset < train->size) {
             deliver_next(f, now);
         } else {
+            if (train->size > train->segment) {
+                QDES_COUNT(&f->stats, rx_trains);
+            }
             rx->next++;
             rx->offset = 0;
         }
