@@ -173,7 +173,10 @@ QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
     }
     peer->instance = hello->instance;
     peer->capabilities = hello->capabilities;
-    peer->mtu = hello->mtu;
+    peer->mtu = 0;
+    if (hello->mtu) {
+        peer->mtu = CLAMP(hello->mtu, QDES_PEER_MIN_MTU, QDES_FRAME_MAX);
+    }
     g_strlcpy(peer->name, hello->name, sizeof(peer->name));
     peer->hold_ms = QDES_HOLD_MS;
     if (hello->hold_time) {
@@ -200,6 +203,9 @@ void qdes_peers_excuse(QdesPeers *peers, int64_t ms)
 {
     uint32_t slot;
 
+    if (ms == 0) {
+        return;                 /* as a rule: the port is full for less */
+    }
     for (slot = 1; slot < peers->end; slot++) {
         peers->slots[slot].peer.heard += ms;
     }

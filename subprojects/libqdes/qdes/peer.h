@@ -36,6 +36,8 @@ typedef struct QdesPeers QdesPeers;
 #define QDES_PEER_NONE 0        /* no slot */
 #define QDES_PEER_MIN_HOLD 3    /* seconds */
 #define QDES_PEER_MAX_HOLD 600  /* seconds */
+#define QDES_PEER_MIN_MTU 576   /* bytes; less would have a superframe be cut
+                                   into thousands of frames */
 
 typedef struct QdesPeer {
     QdesAddr addr;
