@@ -126,6 +126,9 @@ void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
  */
 bool qdes_fabric_send_queue(QdesFabric *f, int64_t now);
 
+/* Drop what waits to be sent: the link is down. */
+void qdes_fabric_drop_queue(QdesFabric *f);
+
 /* Read from the socket @fd, and deliver. */
 void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now);
 

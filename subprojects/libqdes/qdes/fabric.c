@@ -131,6 +131,7 @@ void qdes_fabric_set_link(QdesFabric *f, bool up, int64_t now)
     }
     if (!up) {
         qdes_fabric_send_queue(f, now);
+        qdes_fabric_drop_queue(f);
         qdes_fabric_say_bye(f);
     }
     f->link_up = up;

@@ -292,21 +292,26 @@ static bool takes_partial(const QdesFabric *f, const QdesTxFrame *to)
  */
 static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
 {
-    uint8_t *datagram = f->tx.queue.bytes + frame->offset;
-    uint8_t *eth = datagram + QDES_WIRE_HEADER_SIZE;
+    const uint8_t *datagram = f->tx.queue.bytes + frame->offset;
     uint32_t slot = QDES_PEER_NONE;
-    Way way = find_way(f, eth, now, &slot);
+    Way way = find_way(f, datagram + QDES_WIRE_HEADER_SIZE, now, &slot);
 
     if (way == WAY_DROP) {
         return false;
     }
     set_destination(f, frame, way, slot);
-    if (datagram[3] & QDES_WIRE_FLAG_CSUM_PARTIAL &&
-        !takes_partial(f, frame)) {
-        qdes_packet_finish(eth, frame->size - QDES_WIRE_HEADER_SIZE);
+    return true;
+}
+
+static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
+{
+    uint8_t *datagram = f->tx.queue.bytes + frame->offset;
+
+    if (datagram[3] & QDES_WIRE_FLAG_CSUM_PARTIAL) {
+        qdes_packet_finish(datagram + QDES_WIRE_HEADER_SIZE,
+                           frame->size - QDES_WIRE_HEADER_SIZE);
         qdes_wire_encode_header(datagram, QDES_WIRE_DATA, 0, f->config.netid);
     }
-    return true;
 }
 
 /* Lay out as many trains as can leave in one call. */
@@ -316,20 +321,28 @@ static unsigned collect(QdesFabric *f, int64_t now)
     QdesTxQueue *queue = &tx->queue;
     unsigned at = queue->head;
     QdesTxFrame *frame;
+    unsigned end;
     unsigned n = 0;
 
     while (at < queue->tail && n < QDES_TX_BATCH) {
         frame = &queue->frames[at];
-        if (!frame->flood && !is_known(f, frame->slot, &frame->to) &&
-            !redirect(f, frame, now)) {
+        if (!frame->flood && !is_known(f, frame->slot, &frame->to)) {
             if (n > 0) {
                 break;          /* what comes before it first */
             }
-            qdes_txq_done(queue, ++at);
-            continue;
+            if (!redirect(f, frame, now)) {
+                qdes_txq_done(queue, ++at);
+                continue;
+            }
         }
-        at = qdes_txq_train(queue, at, &tx->trains[n], &tx->pieces[n]);
-        tx->ends[n++] = at;
+        end = qdes_txq_train(queue, at, &tx->trains[n], &tx->pieces[n]);
+        if (!takes_partial(f, frame)) {
+            /* Its peer may have accepted them when they were queued. */
+            for (; at < end; at++) {
+                finish_queued(f, &queue->frames[at]);
+            }
+        }
+        tx->ends[n++] = at = end;
     }
     return n;
 }
@@ -361,6 +374,15 @@ bool qdes_fabric_send_queue(QdesFabric *f, int64_t now)
         }
     }
     return true;
+}
+
+void qdes_fabric_drop_queue(QdesFabric *f)
+{
+    QdesTxQueue *queue = &f->tx.queue;
+
+    for (; !qdes_txq_is_empty(queue); qdes_txq_done(queue, queue->head + 1)) {
+        drop(f, QDES_COUNTER_tx_drop_link);
+    }
 }
 
 /*
@@ -545,13 +567,17 @@ static Departure send_laid_out(QdesFabric *f, QdesTxFrame *to, unsigned n,
 static Departure send_cut(QdesFabric *f, QdesTxFrame *to, bool partial,
                           int64_t now)
 {
+    bool is_superframe = f->tx.cut.frames > 1;
+    Departure departure;
+
     if (!qdes_fabric_send_queue(f, now)) {
         return DEPARTED_NOT;
     }
-    if (f->tx.cut.frames > 1) {
+    departure = send_laid_out(f, to, lay_out(f, to, partial), partial);
+    if (is_superframe && departure == DEPARTED) {
         QDES_COUNT(&f->stats, tx_superframes);
     }
-    return send_laid_out(f, to, lay_out(f, to, partial), partial);
+    return departure;
 }
 
 /* As it is, in one datagram. */
