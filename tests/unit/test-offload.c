@@ -14,6 +14,13 @@
 #include "qdes/coalesce.h"
 #include "qdes/eth.h"
 
+#ifndef SOL_UDP
+#define SOL_UDP 17
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103         /* Linux 4.18 */
+#endif
+
 #define VNET 12                 /* bytes of the virtio_net_hdr of a port */
 #define MAX_FRAMES 2048
 
@@ -725,6 +732,219 @@ START_TEST(test_batch)
 }
 END_TEST
 
+/* A frame from @p to the MAC address that ends in @mac leaves. */
+static bool send_to(Port *p, uint8_t mac)
+{
+    uint8_t data[VNET + 60] = { 0 };
+    struct iovec iov = { data, sizeof(data) };
+
+    memcpy(data + VNET, "\x52\x54\x00\x00\x01", 5);
+    data[VNET + 5] = mac;
+    memcpy(data + VNET + 6, "\x52\x54\x00\x00\x02\x01", 6);
+    ck_assert(qdes_fabric_send(p->fabric, &iov, 1, now));
+    qdes_fabric_flush(p->fabric, now);
+    return true;
+}
+
+/*
+ * A train that is delivered in parts, as the port is full: meanwhile, its
+ * sender has gone.  The rest of it leads nobody to where there is no peer.
+ */
+START_TEST(test_peer_gone_while_full)
+{
+    enum { N = 3 * QDES_COALESCE_QUEUE, SIZE = QDES_WIRE_HEADER_SIZE + 60 };
+    Port *port = port_open("a");
+    int fd = open_peer(port, 0, 0);
+    uint8_t train[N][SIZE] = { 0 };
+    int segment = SIZE;
+    int i;
+
+    qdes_fabric_set_port(port->fabric, &all_offloads);
+    for (i = 0; i < N; i++) {
+        qdes_wire_encode_header(train[i], QDES_WIRE_DATA, 0, 0);
+        memset(train[i] + 8, 0xff, 6);
+        memcpy(train[i] + 14, "\x52\x54\x00\x00\x01\x07", 6);
+        train[i][19] += i >= 2 * QDES_COALESCE_QUEUE;
+    }
+    port->verdict = QDES_DELIVERED_FULL;
+    if (setsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment)) < 0) {
+        close(fd);
+        port_close(port);
+        return;
+    }
+    ck_assert_int_eq(send(fd, train, sizeof(train), 0), sizeof(train));
+    WAIT(&port, 1, port->frames->len == 2);
+    close(fd);
+    WAIT(&port, 1, send_to(port, 7) && C(port, peers_unreachable) == 1);
+    port->verdict = QDES_DELIVERED;
+    qdes_fabric_resume(port->fabric, now);
+    WAIT(&port, 1, C(port, rx_frames) == 1 + N);
+    ck_assert_uint_le(C(port, rx_trains), 1);
+    send_to(port, 8);
+    port_close(port);
+}
+END_TEST
+
+/* A train is counted once, however full the queue is when it comes. */
+START_TEST(test_trains_are_counted)
+{
+    enum { N = 10, LENGTH = 5, SIZE = QDES_WIRE_HEADER_SIZE + 60 };
+    Port *port = port_open("a");
+    int fd = open_peer(port, 0, 0);
+    uint8_t train[LENGTH][SIZE] = { 0 };
+    int segment = SIZE;
+    int i;
+
+    for (i = 0; i < LENGTH; i++) {
+        qdes_wire_encode_header(train[i], QDES_WIRE_DATA, 0, 0);
+        memset(train[i] + 8, 0xff, 6);
+        memcpy(train[i] + 14, "\x52\x54\x00\x00\x01\x07", 6);
+    }
+    if (setsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment)) == 0) {
+        for (i = 0; i < N; i++) {
+            ck_assert_int_eq(send(fd, train, sizeof(train), 0), sizeof(train));
+        }
+        WAIT(&port, 1, C(port, rx_frames) == 1 + N * LENGTH);
+        ck_assert_uint_le(C(port, rx_trains), N);
+    }
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
+/* A superframe is counted once, also if it is not taken at first. */
+START_TEST(test_superframes_are_counted)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    make_kind(0);
+    fault.err = EAGAIN;
+    fault.times = -1;
+    ck_assert(!send_sample(ports[0]));
+    fault.err = 0;
+    WAIT(ports, 2, ports[0]->writable == 1);
+    ck_assert(send_sample(ports[0]));
+    WAIT(ports, 2, C(ports[1], rx_frames) == sample.n);
+    ck_assert_uint_eq(C(ports[0], tx_superframes), 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* Whatever a peer says that it takes, it cannot have its frames be cut to
+ * crumbs, nor to what the path does not carry. */
+START_TEST(test_absurd_mtu)
+{
+    static const uint32_t mtus[] = { 1, 14, 55, UINT32_MAX, UINT32_MAX - 7,
+                                     UINT32_MAX - 8 };
+    Port *port = port_open("a");
+    int fd = open_peer(port, 1, mtus[_i]);
+
+    qdes_fabric_set_port(port->fabric, &all_offloads);
+    make_kind(0);
+    ck_assert(send_sample(port));
+    qdes_fabric_flush(port->fabric, now);
+    if (_i < 3) {
+        ck_assert_uint_gt(C(port, tx_unicast), sample.n);
+        ck_assert_uint_lt(C(port, tx_unicast), 150);
+    } else {
+        ck_assert_uint_eq(C(port, tx_unicast), sample.n);
+    }
+    /* They are trains in any case: they fit. */
+    ck_assert_uint_gt(C(port, tx_trains), 0);
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
+/* A peer that takes no unfinished checksums any more gets none, also of what
+ * was queued before. */
+START_TEST(test_capability_goes)
+{
+    QdesWireHello hello = { .instance = 7 };
+    Port *port = port_open("a");
+    int fd = open_peer(port, 1, 0);
+    uint8_t data[2048];
+    ssize_t size;
+    int i;
+
+    qdes_fabric_set_port(port->fabric, &all_offloads);
+    make_kind(7);
+    ck_assert(send_sample(port));
+    ck_assert(send_sample(port));
+    /* Restarted or not: frames in the queue go on to the endpoint. */
+    hello.instance += _i;
+    size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+    ck_assert_int_eq(send(fd, data, size, 0), size);
+    WAIT(&port, 1, C(port, rx_hello) == 2);
+    qdes_fabric_flush(port->fabric, now);
+    for (i = 0; i < 2; i++) {
+        size = recv(fd, data, sizeof(data), 0);
+        ck_assert_int_eq(size, 8 + (ssize_t)sample.sizes[0]);
+        ck_assert_uint_eq(data[3], 0);
+        ck_assert_mem_eq(data + 8, sample.frames, size - 8);
+    }
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
+/* What has nowhere to go any more is counted once. */
+START_TEST(test_way_is_lost_in_queue)
+{
+    QdesOptions options = { .name = "a", .unknown_unicast = "drop" };
+    Port *port = port_open_with(&options, false);
+    QdesWireHello bye = { .instance = 7 };
+    int fd = open_peer(port, 1, 0);
+    uint8_t data[QDES_WIRE_HELLO_SIZE] = { 0 };
+    struct iovec iov = { data, VNET + 60 };
+    ssize_t size;
+
+    qdes_fabric_set_port(port->fabric, &all_offloads);
+    memset(data + VNET, 0xff, 6);
+    ck_assert(qdes_fabric_send(port->fabric, &iov, 1, now));
+    make_kind(7);
+    ck_assert(send_sample(port));
+    size = qdes_wire_encode_hello(data, QDES_WIRE_BYE, 0, &bye);
+    ck_assert_int_eq(send(fd, data, size, 0), size);
+    WAIT(&port, 1, C(port, peers_bye) == 1);
+    qdes_fabric_flush(port->fabric, now);
+    ck_assert_uint_eq(C(port, tx_flooded), 1);
+    ck_assert_uint_eq(C(port, tx_drop_unknown), 1);
+    ck_assert_uint_eq(C(port, tx_frames), 2);
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
+/* The link goes down while the socket is full: nothing leaves after that. */
+START_TEST(test_link_down_while_blocked)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    make_kind(7);
+    fault.err = EAGAIN;
+    fault.times = -1;
+    ck_assert(send_sample(ports[0]));
+    qdes_fabric_flush(ports[0]->fabric, now);
+    qdes_fabric_set_link(ports[0]->fabric, false, now);
+    fault.err = 0;
+    ck_assert_uint_eq(C(ports[0], tx_drop_link), 1);
+    WAIT(ports, 2, ports[0]->writable == 1);
+    ck_assert_uint_eq(C(ports[0], tx_unicast) + C(ports[0], tx_flooded), 0);
+    qdes_fabric_set_link(ports[0]->fabric, true, now);
+    ck_assert(send_sample(ports[0]));
+    qdes_fabric_flush(ports[0]->fabric, now);
+    WAIT(ports, 2, ports[1]->frames->len == 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("offload");
@@ -745,6 +965,13 @@ int main(void)
     tcase_add_loop_test(tc, test_peer_unreachable, 0, 3);
     tcase_add_test(tc, test_error);
     tcase_add_test(tc, test_batch);
+    tcase_add_test(tc, test_peer_gone_while_full);
+    tcase_add_test(tc, test_trains_are_counted);
+    tcase_add_test(tc, test_superframes_are_counted);
+    tcase_add_loop_test(tc, test_absurd_mtu, 0, 6);
+    tcase_add_loop_test(tc, test_capability_goes, 0, 2);
+    tcase_add_test(tc, test_way_is_lost_in_queue);
+    tcase_add_test(tc, test_link_down_while_blocked);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }
