@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Batches by Linux' own system calls; the underlay's, see underlay-io.h. */
+/*
+ * Batches by Linux' own system calls
+ *
+ * Private to the underlay, and what underlay-io.h says of it: QdesUnderlayOs'
+ * io_open, io_close, send and receive, with UDP_SEGMENT, UDP_GRO, sendmmsg()
+ * and recvmmsg().
+ */
 
 #ifndef QDES_UNDERLAY_LINUX_H
 #define QDES_UNDERLAY_LINUX_H

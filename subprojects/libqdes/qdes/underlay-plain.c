@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What every host can do: plain sockets, one call for each datagram.  Other networks' floods and own
- * ones are dropped by the fabric after they were read; an unreachable peer is
- * noticed by its silence; changes of interfaces are looked for from time to
- * time.
+ * What every host can do: plain sockets, one call for each datagram.  Other
+ * networks' floods and own ones are dropped by the fabric after they were
+ * read; an unreachable peer is noticed by its silence; changes of interfaces
+ * are looked for from time to time.
  */
 
 #include "qdes/underlay-io.h"
