@@ -257,9 +257,10 @@ def test_running_guest_under_a_flood(lab):
     lab.far.assert_ping('10.81.0.2')
     sent = lab.tap.count('tx-unicast') - sent
     changes = port.changes(before)
-    # The kernel may lose some before they come to the socket.
+    # The kernel may lose some before they come to the socket, and a train that
+    # it drops counts as one.
     assert changes['rx-drop-kernel'] > 0
-    assert (changes['rx-datagrams'] + changes['rx-drop-kernel'] >
+    assert (changes['rx-datagrams'] + 64 * changes['rx-drop-kernel'] >
             0.8 * sent), changes
     assert guest.process.memory() - memory < 16 << 20
 
