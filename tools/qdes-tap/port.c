@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "linkwatch.h"
 #include "qdes/vnet.h"
 
+#include "linkwatch.h"
 #include "log.h"
 #include "notify.h"
 #include "tapoffload.h"
