@@ -43,7 +43,7 @@
  *
  * Threads: none; all calls on one fabric come from one thread at a time.  No
  * callback may call back into the fabric, but for qdes_fabric_status() and
- * qdes_fabric_summary().
+ * qdes_fabric_summary(), and qdes_fabric_send() from QdesHost.writable.
  */
 
 #ifndef QDES_FABRIC_H
@@ -105,9 +105,10 @@ typedef struct QdesHost {
                             size_t size);
 
     /*
-     * There is room in the socket again after qdes_fabric_send() returned
-     * false.  Called from qdes_fabric_ready() as its very last act, with the
-     * fabric ready for qdes_fabric_send().
+     * There is room in the socket again after it was full.  That was noticed
+     * by a qdes_fabric_send() that returned false, or by the batch when it was
+     * to leave: then no frame was refused.  Called from qdes_fabric_ready() as
+     * its very last act, so that qdes_fabric_send() may be called here.
      */
     void (*writable)(void *opaque);
 
@@ -139,7 +140,8 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
 /* Say BYE, stop watching, close the sockets.  Accepts NULL. */
 void qdes_fabric_free(QdesFabric *fabric);
 
-/* Frames are passed as @port says from now on. */
+/* Frames are passed as @port says from now on.  Those that were read already
+ * and wait for the port to have room may be dropped, and are counted then. */
 void qdes_fabric_set_port(QdesFabric *fabric, const QdesPort *port);
 
 /*
@@ -162,12 +164,17 @@ void qdes_fabric_ready(QdesFabric *fabric, int fd, int events, int64_t now);
  * late do no harm. */
 void qdes_fabric_tick(QdesFabric *fabric, int64_t now);
 
-/* The port has room again after QDES_DELIVERED_FULL. */
+/*
+ * The port has room again after QDES_DELIVERED_FULL.  What was read already is
+ * delivered now, within this call, which may make the port full again.  Without
+ * a QDES_DELIVERED_FULL before, it does nothing.
+ */
 void qdes_fabric_resume(QdesFabric *fabric, int64_t now);
 
 /*
- * The port's link goes down or up.  Down: peers are told BYE and frames are
- * dropped in both directions; up: HELLO.  A fabric starts with its link up.
+ * The port's link goes down or up.  Down: the batch leaves as far as the socket
+ * has room, peers are told BYE, and from then on frames are dropped in both
+ * directions; up: HELLO.  A fabric starts with its link up.
  */
 void qdes_fabric_set_link(QdesFabric *fabric, bool up, int64_t now);
 
