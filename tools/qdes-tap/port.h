@@ -5,11 +5,13 @@
  *   TAP -> port -> capture, qdes_fabric_send()
  *   QdesHost.deliver -> port -> TAP, capture
  *
- * Frames are handed on at once; nothing queues here.  When the fabric's
- * socket has no room, the one frame at hand is kept and the TAP is not read
- * until there is: the kernel's queue of the TAP fills, and whoever sends into
- * it feels that.  A frame that the TAP does not take (its link is down, the
- * kernel has no memory) is refused, and libqdes counts it.
+ * Frames are handed on as they come, with the TAP's virtio_net_hdr if there is
+ * one; those of one turn of the loop leave together at its end, but for one
+ * that comes alone.  Nothing queues here.  When the fabric's socket has no
+ * room, the one frame at hand is kept and the TAP is not read until there is:
+ * the kernel's queue of the TAP fills, and whoever sends into it feels that.
+ * A frame that the TAP does not take (its link is down, the kernel has no
+ * memory) is refused, and libqdes counts it.
  *
  * The TAP's link is the port's: set down, peers are told BYE; set up, HELLO.
  */
