@@ -19,6 +19,8 @@ from streams import Streams
 
 UNDERLAYS = pytest.mark.parametrize('mcast', ['239.192.81.68', '[ff15::5144]'],
                                     ids=['ipv4', 'ipv6'])
+# Seconds in which a second HELLO comes, should the first get lost.
+HELLOS = 15
 INNER = [('10.81.0.1', '10.81.0.2'), ('fd81::1', 'fd81::2')]
 
 
@@ -28,14 +30,14 @@ def set_up(ports, mtu=None):
         if mtu:
             port.host.ip(f'link set {port.tap} mtu {mtu}')
     for port in ports:
-        port.wait_peers(1)
+        port.wait_peers(1, HELLOS)
     meet(ports[0].host, '10.81.0.2')
     meet(ports[0].host, 'fd81::2')
 
 
 def meet(host, address):
     """Until both know where the other is, which takes luck on a bad wire."""
-    wait_for(lambda: host.ping(address, count=1, deadline=1), 10,
+    wait_for(lambda: host.ping(address, count=1, interval=1, deadline=1), 10,
              f'{host} to reach {address}')
 
 
@@ -100,8 +102,8 @@ def test_loss_costs_no_more_than_on_the_plain_path(net, tap, mcast):
         a.configure(f'10.81.0.{number}/24')
         b.configure(f'10.82.0.{number}/24')
     for ports, target in (fast, '10.81.0.2'), (plain, '10.82.0.2'):
-        ports[0].wait_peers(1)
-        ports[1].wait_peers(1)
+        ports[0].wait_peers(1, HELLOS)
+        ports[1].wait_peers(1, HELLOS)
         meet(hosts[0], target)
     for host in hosts:
         host.nft(LOSS)
@@ -174,7 +176,7 @@ def test_tcp_is_never_fragmented(net, tap, mcast, clamp, here, there):
     assert fragments(*hosts) == 0
     assert (ports[0].count('tx-mss-clamped') > 0) == (clamp == 'on')
     # That they would have been noticed.
-    hosts[0].assert_ping('10.81.0.2', size=1472, count=1)
+    hosts[0].assert_ping('10.81.0.2', size=1472, count=1, interval=1)
     assert fragments(*hosts) > 0
 
 
@@ -197,9 +199,9 @@ def test_jumbo_underlay_is_used_to_the_full(net, tap, mcast):
     # And no byte more fits.
     for host in hosts:
         host.ip(f'link set tap0 mtu {mtu + 1}')
-    hosts[0].assert_ping('10.81.0.2', size=mtu - 28, count=1)
+    hosts[0].assert_ping('10.81.0.2', size=mtu - 28, count=1, interval=1)
     assert fragments(*hosts) == 0
-    hosts[0].assert_ping('10.81.0.2', size=mtu - 27, count=1)
+    hosts[0].assert_ping('10.81.0.2', size=mtu - 27, count=1, interval=1)
     assert fragments(*hosts) > 0
 
 

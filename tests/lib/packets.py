@@ -37,7 +37,7 @@ def ones_sum(data):
 
 
 def checksum(data):
-    """As a field: 0 stands for none at all."""
+    """As a field of UDP, where 0 stands for none at all, or of TCP."""
     return ~ones_sum(data) & 0xffff or 0xffff
 
 
@@ -140,7 +140,8 @@ class Packet:
                              size + l4_size, self.id, self.frag, self.ttl,
                              self.proto, 0) + source + target
             ip += self.ip_options
-            ip = ip[:10] + struct.pack('>H', checksum(ip)) + ip[12:]
+            ip = (ip[:10] + struct.pack('>H', ~ones_sum(ip) & 0xffff) +
+                  ip[12:])
             eth += b'\x08\0'
         pseudo = source + target + struct.pack('>II', l4_size, self.proto)
         ports = struct.pack('>HH', *self.ports)
