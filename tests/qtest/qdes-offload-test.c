@@ -1024,6 +1024,42 @@ out:
     fabric_free(fabric);
 }
 
+/* QEMU announces a guest's address by a frame of its own, with no header. */
+static void test_announce(void)
+{
+    static const char *const models[] = { "virtio-net-pci", "vmxnet3", "igb",
+                                          "e1000e", "e1000", "rtl8139" };
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    g_autofree Frame *in = make_frame(mac_guest, mac_a, 1, 300);
+    QTestState *qts;
+    int i;
+
+    for (i = 0; i < ARRAY_SIZE(models); i++) {
+        if (!qtest_has_machine("pc") || !qtest_has_device(models[i])) {
+            continue;
+        }
+        qts = pc_start(fabric, 7, "", models[i], "");
+        /* A frame for a guest that does not listen yet does no harm. */
+        station_frame(a, NULL, in);
+        QMP(qts, "{ 'execute': 'announce-self', 'arguments': { "
+            "'initial': 50, 'max': 50, 'rounds': 1, 'step': 0 } }");
+        station_wait(a, a->group_fd, DATA, dg);
+        g_assert_cmpuint(dg->size, >=, 42);
+        g_assert_cmpuint(dg->size, <=, 64);
+        g_assert_cmpmem(dg->payload, 6, mac_all, 6);
+        g_assert_cmpmem(dg->payload + 6, 6, mac_guest, 6);
+        g_assert_cmphex(lduw_be_p(dg->payload + 12), ==, 0x8035); /* RARP */
+        QMP(qts, "{ 'execute': 'system_reset' }");
+        qtest_qmp_eventwait(qts, "RESET");
+        assert_books(qts, "q0");
+        qtest_quit(qts);
+    }
+    station_free(a);
+    fabric_free(fabric);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -1042,6 +1078,7 @@ int main(int argc, char **argv)
                    test_wait_for_driver);
     qtest_add_func("/qdes/offload/change/migration", test_migration);
     qtest_add_func("/qdes/offload/change/models", test_models);
+    qtest_add_func("/qdes/offload/announce", test_announce);
 
     return g_test_run();
 }
