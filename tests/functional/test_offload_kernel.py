@@ -496,10 +496,12 @@ def test_sockets_get_what_was_sent(net, tap, here):
     ports = [tap(hosts[0], vnet_hdr=here), tap(hosts[1], rcvbuf='8M')]
     for number, port in enumerate(ports, 1):
         port.configure(f'10.81.0.{number}/24', f'fd81::{number}/64')
+        port.host.ip('link set tap0 txqueuelen 10000')
     for address in '10.81.0.2', 'fd81::2':
         hosts[0].assert_ping(address, count=1, interval=1)
         family = family_of(address)
         pairs = []
+        total = lost = 0
         for _ in range(4):
             there, client = hosts[1].socket(family), hosts[0].socket(family)
             there.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
@@ -515,11 +517,35 @@ def test_sockets_get_what_was_sent(net, tap, here):
                         [0, 0, 0, 0, 0, 1, 7]))))
                     client.send(sent[-1])
             for client, there, sent in pairs:
-                while sent:
-                    assert there.recv(70000) == sent.pop(0)
+                total += len(sent)
+                lost += receive_in_order(there, sent)
         streams.finish()
         for client, there, _ in pairs:
             assert wait_quiet(there)
+        # Next to streams that take all they can get, queues may overflow.
+        assert lost <= total // 50
+
+
+def receive_in_order(sock, sent):
+    """Each datagram that comes is the next of SENT, or one after lost ones.
+
+    Empties SENT, and returns how many of it were lost.
+    """
+    lost = 0
+    sock.settimeout(PATIENCE)
+    while sent:
+        try:
+            data = sock.recv(70000)
+        except TimeoutError:
+            lost += len(sent)
+            sent.clear()
+            break
+        while sent and sent[0] != data:
+            sent.pop(0)
+            lost += 1
+        assert sent, f'{len(data)} bytes that nobody sent, or late ones'
+        sent.pop(0)
+    return lost
 
 
 def wait_quiet(sock):
