@@ -751,6 +751,7 @@ static bool take(QdesFabric *f, Frame *frame, const struct iovec *iov,
         }
         qdes_vnet_decode(&frame->vnet, vnet, f->port.vnet_big_endian);
     }
+    frame->eth = (QdesEthHeader) { { 0 } };
     qdes_eth_peek(&frame->eth, frame->iov, frame->iovcnt);
     return true;
 }
