@@ -751,7 +751,7 @@ static bool take(QdesFabric *f, Frame *frame, const struct iovec *iov,
         }
         qdes_vnet_decode(&frame->vnet, vnet, f->port.vnet_big_endian);
     }
-    frame->eth = (QdesEthHeader) { { 0 } };
+    memset(&frame->eth, 0, sizeof(frame->eth));
     qdes_eth_peek(&frame->eth, frame->iov, frame->iovcnt);
     return true;
 }
