@@ -207,3 +207,29 @@ def test_driver_taken_away(lab, stream):
         stream.wait_flowing()
     copy(lab['virtio'], guest)
     copy(guest, lab['virtio'])
+
+
+@pytest.mark.parametrize('card', [
+    'virtio-net-pci,disable-modern=on,mrg_rxbuf=off',
+    'virtio-net-pci,mrg_rxbuf=off',
+    'virtio-net-pci,hash=on,rss=on',
+    'virtio-net-pci,packed=on,guest_csum=off',
+    'virtio-net-pci,csum=off',
+], ids=['10-bytes', 'unmerged', '20-bytes', 'no-rx', 'no-tx'])
+def test_headers(net, boot, card):
+    """Cards whose virtio_net_hdr is longer, shorter, or says less."""
+    hosts = net.hosts(2)
+    pair = [boot(host, nic=card, name=f'{name}',
+                 addresses=[f'10.82.0.{n}/24'])
+            for n, (host, name) in enumerate(zip(hosts, 'ab'), 1)]
+    for number, guest in enumerate(pair, 1):
+        guest.wait_ready()
+        guest.addresses = [f'10.82.0.{number}']
+    for source, target in pair, pair[::-1]:
+        before = target.port.counters
+        copy(source, target)
+        got, sent = target.port.changes(before), source.port.counters
+        assert (got.get('rx-superframes', 0) > 0) == \
+            (',guest_csum=off' not in card)
+        assert (sent['tx-superframes'] > 0) == (',csum=off' not in card)
+        assert got.get('rx-drop-port', 0) == 0
