@@ -2,12 +2,8 @@
 #include "port.h"
 
 #include <errno.h>
-#include <linux/virtio_net.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/random.h>
-
-#include "qdes/vnet.h"
 
 #include "linkwatch.h"
 #include "log.h"
@@ -17,7 +13,6 @@
 #define PORT_BUDGET 64              /* frames from the TAP for each event */
 #define PORT_FRAME_ROOM 65664       /* bytes: IP's largest packet, Ethernet
                                        with VLAN tags, virtio_net_hdr */
-#define PORT_BURST 64               /* datagrams that are delivered at once */
 #define PORT_RETRY_MS 1000          /* after a read that should not fail */
 
 struct Port {
@@ -34,7 +29,6 @@ struct Port {
     bool read_warned;
     bool accepts_less;          /* than the fabric was told */
     bool alone;                 /* the last turn had no more than one frame */
-    unsigned burst;             /* datagrams delivered in this one */
     size_t kept;                /* bytes in @frame that wait for room */
     uint8_t frame[PORT_FRAME_ROOM];
 };
@@ -190,29 +184,6 @@ static void port_tell_systemd(void *opaque, int64_t now)
     g_free(summary);
 }
 
-/*
- * Who reads small datagrams is slower than this program, has room for some
- * 200 of them by default, and may wait for this very processor: let him have
- * it before they run over.  TCP takes care of itself.
- */
-static void port_count_burst(Port *port, const struct iovec *iov, int iovcnt)
-{
-    uint8_t gso = VIRTIO_NET_HDR_GSO_NONE;
-
-    if (port->tap->port.vnet_size) {
-        gso = ((const struct virtio_net_hdr *)iov->iov_base)->gso_type;
-    }
-    if (gso == VIRTIO_NET_HDR_GSO_NONE) {
-        port->burst++;
-    } else if (gso == QDES_GSO_UDP) {
-        port->burst += iovcnt - 1;      /* at least as many as there are */
-    }
-    if (port->burst >= PORT_BURST) {
-        port->burst = 0;
-        sched_yield();
-    }
-}
-
 /* QdesHost */
 
 static QdesDelivery host_deliver(void *opaque, const struct iovec *iov,
@@ -231,7 +202,6 @@ static QdesDelivery host_deliver(void *opaque, const struct iovec *iov,
     if (port->capture) {
         capture_frame(port->capture, iov, iovcnt, accepts->vnet_size);
     }
-    port_count_burst(port, iov, iovcnt);
     return QDES_DELIVERED;
 }
 
