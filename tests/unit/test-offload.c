@@ -542,6 +542,41 @@ START_TEST(test_port_changes)
 }
 END_TEST
 
+/* What lacks nothing is good for every port. */
+START_TEST(test_plain_frames_outlive_change)
+{
+    Port *ports[] = { port_open("a"), port_open("b") };
+    uint8_t frame[VNET + 60] = { 0 };
+    struct iovec iov = { frame, sizeof(frame) };
+    int i;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    qdes_fabric_set_port(ports[1]->fabric, &all_offloads);
+    meet(ports[0], ports[1], VNET);
+    ports[1]->verdict = QDES_DELIVERED_FULL;
+    memset(frame + VNET, 0xff, 6);
+    memcpy(frame + VNET + 6, "\x52\x54\x00\x00\x02\x07", 6);
+    for (i = 0; i < 4; i++) {
+        frame[VNET + 59] = i;
+        ck_assert(qdes_fabric_send(ports[0]->fabric, &iov, 1, now));
+    }
+    qdes_fabric_flush(ports[0]->fabric, now);
+    WAIT(ports, 2, ports[1]->frames->len == 1);
+    qdes_fabric_set_port(ports[1]->fabric, &(QdesPort) { 0 });
+    ports[1]->verdict = QDES_DELIVERED;
+    qdes_fabric_resume(ports[1]->fabric, now);
+    WAIT(ports, 2, ports[1]->frames->len == 4);
+    for (i = 1; i < 4; i++) {
+        frame[VNET + 59] = i;
+        ck_assert_uint_eq(g_bytes_get_size(ports[1]->frames->pdata[i]), 60);
+        ck_assert_mem_eq(g_bytes_get_data(ports[1]->frames->pdata[i], NULL),
+                         frame + VNET, 60);
+    }
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
 /* What no kernel can do, or not now: it goes datagram by datagram. */
 START_TEST(test_no_trains)
 {
@@ -959,6 +994,7 @@ int main(void)
     tcase_add_loop_test(tc, test_bad_partial, 0, 2);
     tcase_add_test(tc, test_full);
     tcase_add_test(tc, test_port_changes);
+    tcase_add_test(tc, test_plain_frames_outlive_change);
     tcase_add_loop_test(tc, test_no_trains, 0, 4);
     tcase_add_loop_test(tc, test_blocked, 0, 3);
     tcase_add_test(tc, test_peer_leaves_while_blocked);

@@ -422,6 +422,7 @@ static void finish_superframe(Entry *e)
     uint16_t field = qdes_packet_csum_field(p);
 
     memcpy(e->headers, e->frame, p->payload);
+    super->v6 = p->v6;
     super->vnet = (QdesVnet) {
         .needs_csum = true,
         .gso_size = e->gso_size,

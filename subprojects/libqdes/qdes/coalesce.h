@@ -61,6 +61,7 @@ typedef struct QdesCoalesceFeatures {
 /* A frame, or several as one. */
 typedef struct QdesSuperframe {
     QdesVnet vnet;              /* what it lacks */
+    bool v6;                    /* of several frames: over IPv6 */
     unsigned frames;            /* that it was made of */
     size_t size;                /* bytes, without iov[0] */
     size_t frame_bytes;         /* of all the frames that it was made of */

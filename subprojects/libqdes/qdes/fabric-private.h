@@ -136,9 +136,6 @@ void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now);
  * full. */
 void qdes_fabric_work_off(QdesFabric *f, int64_t now);
 
-/* Drop what waits for the port: it may not take it in that form now. */
-void qdes_fabric_drop_undelivered(QdesFabric *f);
-
 /* Have qdes_fabric_tick() called at @when at the latest. */
 void qdes_fabric_arm(QdesFabric *f, int64_t when);
 

@@ -87,9 +87,16 @@ void qdes_fabric_set_port(QdesFabric *f, const QdesPort *port)
         .ecn = csum && port->ecn,
     };
 
-    qdes_fabric_drop_undelivered(f);
-    f->port = *port;
-    f->port.csum = csum;
+    f->port = (QdesPort) {
+        .vnet_size = port->vnet_size,
+        .vnet_big_endian = port->vnet_big_endian,
+        .csum = csum,
+        .tso4 = features.tcp4,
+        .tso6 = features.tcp6,
+        .uso4 = features.udp4,
+        .uso6 = features.udp6,
+        .ecn = features.ecn,
+    };
     qdes_coalesce_set_features(f->rx.coalescer, &features);
 }
 

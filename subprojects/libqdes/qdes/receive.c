@@ -20,6 +20,27 @@ static void drop(QdesFabric *f, QdesCounter counter)
     f->stats.value[counter]++;
 }
 
+/* Does the port take it?  It may have changed since the frame came. */
+static bool is_accepted(const QdesFabric *f, const QdesSuperframe *frame)
+{
+    const QdesPort *port = &f->port;
+    const QdesVnet *vnet = &frame->vnet;
+
+    if ((vnet->needs_csum && !port->csum) || (vnet->ecn && !port->ecn)) {
+        return false;
+    }
+    switch (vnet->gso) {
+    case QDES_GSO_NONE:
+        return frame->iovcnt == 2 || port->vnet_size > 0;
+    case QDES_GSO_TCP4:
+        return port->tso4;
+    case QDES_GSO_TCP6:
+        return port->tso6;
+    default:
+        return frame->v6 ? port->uso6 : port->uso4;
+    }
+}
+
 /*
  * Hand on the superframe that came first.  Its datagrams are counted here:
  * while they wait, they are not in the books.
@@ -32,6 +53,11 @@ static void deliver_first(QdesFabric *f, QdesSuperframe *frame, int64_t now)
     QDES_COUNT_ADD(&f->stats, rx_datagrams, frame->frames);
     if (!f->link_up) {
         QDES_COUNT_ADD(&f->stats, rx_drop_link, frame->frames);
+        qdes_coalesce_pop(f->rx.coalescer);
+        return;
+    }
+    if (!is_accepted(f, frame)) {
+        QDES_COUNT_ADD(&f->stats, rx_drop_port, frame->frames);
         qdes_coalesce_pop(f->rx.coalescer);
         return;
     }
@@ -60,17 +86,6 @@ static void deliver_first(QdesFabric *f, QdesSuperframe *frame, int64_t now)
         QDES_COUNT(&f->stats, rx_paused);
         f->paused = true;
         f->paused_at = now;
-    }
-}
-
-void qdes_fabric_drop_undelivered(QdesFabric *f)
-{
-    QdesSuperframe *frame;
-
-    while ((frame = qdes_coalesce_first(f->rx.coalescer)) != NULL) {
-        QDES_COUNT_ADD(&f->stats, rx_datagrams, frame->frames);
-        QDES_COUNT_ADD(&f->stats, rx_drop_port, frame->frames);
-        qdes_coalesce_pop(f->rx.coalescer);
     }
 }
 
