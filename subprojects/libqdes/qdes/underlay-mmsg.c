@@ -88,7 +88,16 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
     int ret;
     int i;
 
-    for (i = 0; i < MIN(n, QDES_TX_BATCH) && is_whole(io, &trains[i]); i++) {
+    /*
+     * Behind one that has left, sendmmsg() keeps an error to itself, and we
+     * would try again.  A flood that fails may have reached the ports of this
+     * host: it must be known of, so it leaves alone.
+     */
+    n = MIN(n, trains[0].flood ? 1 : QDES_TX_BATCH);
+    for (i = 0; i < n && is_whole(io, &trains[i]); i++) {
+        if (i > 0 && trains[i].flood) {
+            break;
+        }
         len = qdes_underlay_io_to(io, &trains[i], &m->addr[i]);
         if (len == 0) {
             break;
