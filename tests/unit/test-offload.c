@@ -743,6 +743,31 @@ START_TEST(test_error)
 }
 END_TEST
 
+/* An error of one datagram costs that one, though it was one of a train. */
+START_TEST(test_error_in_train)
+{
+    QdesOptions options = { .name = "a", .has_gso = true, .gso = false };
+    Port *ports[] = { port_open_with(&options, _i), port_open("b") };
+    unsigned i;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    meet(ports[0], ports[1], 0);
+    make_kind(7);
+    for (i = 0; i < 40; i++) {
+        ck_assert(send_sample(ports[0]));
+    }
+    fault.err = ENOBUFS;
+    fault.after = 2;
+    fault.times = 3;
+    qdes_fabric_flush(ports[0]->fabric, now);
+    ck_assert_uint_eq(C(ports[0], tx_drop_nobufs), 3);
+    ck_assert_uint_eq(C(ports[0], tx_unicast), 37);
+    WAIT(ports, 2, C(ports[1], rx_frames) == 37);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
 /* Small frames of a turn leave together, as one train. */
 START_TEST(test_batch)
 {
@@ -1000,6 +1025,7 @@ int main(void)
     tcase_add_test(tc, test_peer_leaves_while_blocked);
     tcase_add_loop_test(tc, test_peer_unreachable, 0, 3);
     tcase_add_test(tc, test_error);
+    tcase_add_loop_test(tc, test_error_in_train, 0, 2);
     tcase_add_test(tc, test_batch);
     tcase_add_test(tc, test_peer_gone_while_full);
     tcase_add_test(tc, test_trains_are_counted);

@@ -45,6 +45,7 @@ typedef struct QdesTrain {
     size_t size;                /* bytes in all */
     size_t segment;             /* bytes of each datagram but the last */
     size_t sent;                /* bytes of those that have left */
+    size_t failed;              /* bytes of those that an error is about */
 } QdesTrain;
 
 /* Datagrams among @size bytes of a train that begin with one. */

@@ -154,9 +154,10 @@ bool qdes_fabric_may_be_late(int err)
            err != EPERM && err != ENODEV;
 }
 
-static void count_sent(QdesFabric *f, const QdesTrain *train)
+/* Count what is in @size bytes of @train, which have left. */
+static void count_sent(QdesFabric *f, const QdesTrain *train, size_t size)
 {
-    unsigned n = qdes_train_count(train, train->sent);
+    unsigned n = qdes_train_count(train, size);
 
     QDES_COUNT_ADD(&f->stats, tx_frames, n);
     if (train->flood) {
@@ -164,8 +165,7 @@ static void count_sent(QdesFabric *f, const QdesTrain *train)
     } else {
         QDES_COUNT_ADD(&f->stats, tx_unicast, n);
     }
-    QDES_COUNT_ADD(&f->stats, tx_bytes,
-                   train->sent - n * QDES_WIRE_HEADER_SIZE);
+    QDES_COUNT_ADD(&f->stats, tx_bytes, size - n * QDES_WIRE_HEADER_SIZE);
     if (n > 1 && train->fits && qdes_underlay_segments(f->underlay)) {
         QDES_COUNT(&f->stats, tx_trains);
     }
@@ -185,30 +185,37 @@ typedef enum Sent {
 /*
  * Send trains from *@next to @n, and count them.  A socket also reports errors
  * of earlier datagrams: after the first error, what they tell is taken note
- * of and the train gets a second try.  If that shows its peer itself to be
- * out of reach, the peer is as good as gone, and its frames may find their way
- * by the group.
+ * of and there is a second try.  If that shows its peer itself to be out of
+ * reach, the peer is as good as gone, and its frames may find their way by the
+ * group.  Any other error costs what it is about, and not the rest.
  */
 static Sent send_trains(QdesFabric *f, QdesTrain *trains, unsigned n,
                         unsigned *next)
 {
     QdesTrain *train;
     unsigned tries = 0;
+    size_t before;
     bool fitted;
     int ret;
 
     while (*next < n) {
         train = &trains[*next];
         fitted = train->fits;
+        before = train->sent;
         ret = qdes_underlay_send(f->underlay, train, n - *next);
         if (fitted && !train->fits) {
             f->paths++;         /* what is known of paths is out of date */
         }
-        if (ret > 0) {
-            for (; ret > 0; ret--) {
-                count_sent(f, &trains[(*next)++]);
-            }
+        count_sent(f, train, train->sent - before);
+        if (train->sent > before) {
             tries = 0;
+        }
+        if (ret > 0) {
+            while (--ret > 0) {
+                train = &trains[++*next];
+                count_sent(f, train, train->size);
+            }
+            (*next)++;
             continue;
         }
         if (ret == -EAGAIN) {
@@ -231,10 +238,9 @@ static Sent send_trains(QdesFabric *f, QdesTrain *trains, unsigned n,
             }
             continue;
         }
-        count_sent(f, train);
-        count_error(f, -ret, qdes_train_count(train,
-                                              train->size - train->sent));
-        (*next)++;
+        count_error(f, -ret, qdes_train_count(train, train->failed));
+        train->sent += train->failed;
+        *next += train->sent == train->size;
         tries = 0;
     }
     return SENT;
@@ -364,7 +370,6 @@ bool qdes_fabric_send_queue(QdesFabric *f, int64_t now)
         if (sent != SENT) {
             /* A part of a train may have left. */
             train = &tx->trains[next];
-            count_sent(f, train);
             qdes_txq_done(&tx->queue, tx->queue.head +
                           qdes_train_count(train, train->sent));
         }
@@ -537,9 +542,6 @@ static Departure send_laid_out(QdesFabric *f, QdesTxFrame *to, unsigned n,
                 return DEPARTED_NOT;
             }
             return DEPARTED_LOST_WAY;
-        }
-        if (sent != SENT) {
-            count_sent(f, &trains[next]);
         }
         if (sent == SENT_LOST_WAY) {
             for (i = next; i < n; i++) {

@@ -93,9 +93,8 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
      * would try again.  A flood that fails may have reached the ports of this
      * host: it must be known of, so it leaves alone.
      */
-    n = MIN(n, trains[0].flood ? 1 : QDES_TX_BATCH);
-    for (i = 0; i < n && is_whole(io, &trains[i]); i++) {
-        if (i > 0 && trains[i].flood) {
+    for (i = 0; i < MIN(n, QDES_TX_BATCH) && is_whole(io, &trains[i]); i++) {
+        if (i > 0 && (trains[0].flood || trains[i].flood)) {
             break;
         }
         len = qdes_underlay_io_to(io, &trains[i], &m->addr[i]);
@@ -127,6 +126,7 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
         return ret;
     }
     ret = -errno;
+    trains[0].failed = trains[0].size;
     if (trains[0].size > trains[0].segment && is_about_segment(-ret)) {
         /*
          * EIO: this route's device or policy takes no trains, now or ever.

@@ -382,10 +382,11 @@ int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
     int pieces;
 
     if (msg.msg_namelen == 0) {
+        train->failed = train->size - train->sent;
         return -ENODEV;
     }
     while (train->sent < train->size) {
-        size = MIN(train->segment, train->size - train->sent);
+        size = train->failed = MIN(train->segment, train->size - train->sent);
         pieces = qdes_train_slice(train, train->sent, size, iov, IOV_PIECES);
         g_assert(pieces > 0);
         msg.msg_iovlen = pieces;

@@ -136,8 +136,8 @@ QdesAddr qdes_underlay_local(const QdesUnderlay *underlay);
  * Send @n trains in order, at least 1, as far as the socket has room.  Returns
  * how many have left, or, when not even the first has as a whole, a negative
  * errno (-ENODEV: to the group, and no interface has it).  Each train's @sent
- * tells how much of it has left, and @fits is cleared when it turned out not
- * to.
+ * tells how much of it has left, the first one's @failed what an error is
+ * about, and @fits is cleared when it turned out not to.
  */
 int qdes_underlay_send(QdesUnderlay *underlay, QdesTrain *trains, int n);
 
