@@ -384,7 +384,7 @@ static void finish_frame(Entry *e)
     const QdesPacket *p = &e->packet;
     QdesSuperframe *super = &e->super;
     uint16_t field;
-    uint16_t sum;
+    uint64_t sum;
 
     super->vnet = (QdesVnet) { 0 };
     if (!e->partial) {
@@ -400,10 +400,9 @@ static void finish_frame(Entry *e)
     }
     /* The receiver would sum up to the end of the frame, padding included:
      * it gets headers with the checksum finished. */
-    sum = ~qdes_csum_fold(qdes_csum_add(0, e->frame + p->l4,
-                                        p->end - p->l4));
+    sum = qdes_csum_add(0, e->frame + p->l4, p->end - p->l4);
     memcpy(e->headers, e->frame, p->payload);
-    qdes_put_be16(e->headers + field, sum ? sum : 0xffff);
+    qdes_put_be16(e->headers + field, qdes_csum_finish(sum));
     super->iov[1] = (struct iovec) { e->headers, p->payload };
     super->iov[2] = (struct iovec) { (uint8_t *)e->frame + p->payload,
                                      super->size - p->payload };

@@ -98,6 +98,13 @@ uint16_t qdes_csum_fold(uint64_t sum)
     return sum;
 }
 
+uint16_t qdes_csum_finish(uint64_t sum)
+{
+    uint16_t field = ~qdes_csum_fold(sum);
+
+    return field ? field : 0xffff;
+}
+
 uint16_t qdes_csum_update(uint16_t field, uint16_t from, uint16_t to)
 {
     return ~qdes_csum_fold((uint64_t)(uint16_t)~field + (uint16_t)~from + to);

@@ -25,6 +25,10 @@ uint64_t qdes_csum_add(uint64_t sum, const void *data, size_t size);
 /* The 16-bit sum, in host byte order; not inverted. */
 uint16_t qdes_csum_fold(uint64_t sum);
 
+/* The checksum field, in host byte order, for what sums up to @sum.  It is not
+ * 0, which would say that there is none (RFC 768). */
+uint16_t qdes_csum_finish(uint64_t sum);
+
 /*
  * The checksum field @field (host byte order) after a 16-bit word that it
  * covers changed from @from to @to (RFC 1624, equation 3).

@@ -187,14 +187,13 @@ uint16_t qdes_packet_pseudo_sum(const QdesPacket *packet, const uint8_t *head,
 bool qdes_packet_finish(uint8_t *frame, size_t size)
 {
     QdesPacket packet;
-    uint16_t csum;
+    uint64_t sum;
 
     if (!qdes_packet_find(&packet, frame, size, size, false)) {
         return false;
     }
-    csum = ~qdes_csum_fold(qdes_csum_add(0, frame + packet.l4,
-                                         packet.end - packet.l4));
+    sum = qdes_csum_add(0, frame + packet.l4, packet.end - packet.l4);
     qdes_put_be16(frame + qdes_packet_csum_field(&packet),
-                  csum ? csum : 0xffff);
+                  qdes_csum_finish(sum));
     return true;
 }

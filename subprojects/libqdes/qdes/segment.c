@@ -112,14 +112,6 @@ static uint16_t sum_range(uint16_t sum, const struct iovec *iov,
     return qdes_csum_fold(total.sum);
 }
 
-/* The checksum field for what sums up to @sum: 0 would say there is none. */
-static uint16_t field_of(uint64_t sum)
-{
-    uint16_t field = ~qdes_csum_fold(sum);
-
-    return field ? field : 0xffff;
-}
-
 static size_t read_head(uint8_t *head, const struct iovec *iov, size_t size)
 {
     Place place = { iov, 0 };
@@ -318,8 +310,8 @@ static QdesSegmentResult begin_frame(QdesSegmenter *s, const QdesVnet *vnet,
         return QDES_SEGMENT_BAD;
     }
     qdes_put_be16(s->headers + field,
-                  field_of(sum_range(0, iov, vnet->csum_start,
-                                     end - vnet->csum_start)));
+                  qdes_csum_finish(sum_range(0, iov, vnet->csum_start,
+                                             end - vnet->csum_start)));
     return begin_plain(s, iov, headers_size, size, false);
 }
 
@@ -403,7 +395,7 @@ static void write_headers(QdesSegmenter *s, uint8_t *headers,
     for (i = 0; i < count; i++) {
         sum_add(&sum, &payload[i]);
     }
-    qdes_put_be16(field, field_of(sum.sum));
+    qdes_put_be16(field, qdes_csum_finish(sum.sum));
 }
 
 size_t qdes_segment_next(QdesSegmenter *s, uint8_t *headers,
