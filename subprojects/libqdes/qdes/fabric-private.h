@@ -4,8 +4,10 @@
  *
  * What these share, and no other file looks into:
  *
- *   transmit.c   frames from the port to the underlay
+ *   transmit.c   frames from the port: take, cut, queue
+ *   dispatch.c   where they go, and how they leave
  *   receive.c    datagrams from the underlay to the port
+ *   learn.c      who has which MAC address
  *   presence.c   the coming and going of peers and interfaces
  *   fabric.c     the rest: life, events, status
  */
@@ -119,6 +121,42 @@ void qdes_fabric_watch(QdesFabric *f);
 /* A frame with @mac as its source comes from @owner. */
 void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
                        int64_t now);
+
+typedef enum QdesWay {
+    QDES_WAY_DROP,              /* counted already */
+    QDES_WAY_FLOOD,
+    QDES_WAY_PEER,
+} QdesWay;
+
+/* Where a frame to @dst goes; QDES_WAY_PEER: to the one in *@slot. */
+QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
+                             uint32_t *slot);
+
+/* Fill @to with the group, or the peer in @slot. */
+void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
+                                 uint32_t slot);
+
+/* Does who is there accept unfinished checksums? */
+bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
+
+/* Count a frame from the port that is dropped. */
+void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter);
+
+/* Count @n frames that the socket would not take. */
+void qdes_fabric_count_error(QdesFabric *f, int err, unsigned n);
+
+typedef enum QdesSent {
+    QDES_SENT,                  /* all that could be; the rest is counted */
+    QDES_SENT_BLOCKED,          /* the socket is full */
+    QDES_SENT_LOST_WAY,         /* the peer of the next train is gone */
+} QdesSent;
+
+/* Send trains from *@next to @n, and count them. */
+QdesSent qdes_fabric_send_trains(QdesFabric *f, QdesTrain *trains, unsigned n,
+                                 unsigned *next);
+
+/* The socket is full: wait for room. */
+void qdes_fabric_block(QdesFabric *f);
 
 /*
  * Send what waits, as far as the socket has room; where it has not, the
