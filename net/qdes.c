@@ -49,6 +49,9 @@
 /* QEMU loses what is longer without a word. */
 QEMU_BUILD_BUG_ON(QDES_VNET_MAX + QDES_SUPERFRAME_MAX > NET_BUFSIZE);
 
+/* Frames of one burst follow each other faster than this. */
+#define NET_QDES_BURST_NS 20000
+
 typedef struct QdesState QdesState;
 
 /* A descriptor that the fabric wants watched. */
@@ -68,6 +71,7 @@ struct QdesState {
     bool delivering;            /* inside the fabric: it must not be called */
     /* For the bottom half. */
     bool batch;                 /* frames wait to leave the fabric */
+    int64_t flushed_at;         /* ns: when a frame was last sent at once */
     bool room;                  /* the fabric has room for frames again */
     bool resume;                /* the peer has room again */
     bool set_port;              /* the fabric has to be told of @port */
@@ -422,6 +426,24 @@ static const QdesHost net_qdes_host = {
     .random = net_qdes_random,
 };
 
+/*
+ * A frame is the first of a batch.  If the one before it is a while ago, it
+ * likely is the only one: to have it wait for the bottom half would cost more
+ * than the call that is saved if it is not.
+ */
+static void net_qdes_flush_or_defer(QdesState *s)
+{
+    int64_t now = get_clock();
+
+    s->batch = true;
+    if (now - s->flushed_at > NET_QDES_BURST_NS) {
+        net_qdes_flush(s);
+        s->flushed_at = get_clock();
+    } else {
+        net_qdes_defer(s);
+    }
+}
+
 static ssize_t net_qdes_receive_iov(NetClientState *nc,
                                     const struct iovec *iov, int iovcnt)
 {
@@ -436,9 +458,8 @@ static ssize_t net_qdes_receive_iov(NetClientState *nc,
         if (!qdes_fabric_send(s->fabric, iov, iovcnt, net_qdes_now())) {
             return 0;
         }
-        if (!s->batch) {
-            s->batch = true;
-            net_qdes_defer(s);
+        if (!s->batch && qdes_fabric_has_batch(s->fabric)) {
+            net_qdes_flush_or_defer(s);
         }
     }
     /* 0 would say that it was not taken, and a guest can send 0 bytes. */
@@ -591,6 +612,8 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .mss_clamp = opts->mss_clamp,
         .has_vnet_hdr = opts->has_vnet_hdr,
         .vnet_hdr = opts->vnet_hdr,
+        .has_superframes = opts->has_superframes,
+        .superframes = opts->superframes,
         .has_gso = opts->has_gso,
         .gso = opts->gso,
         .has_sndbuf = opts->has_sndbuf,

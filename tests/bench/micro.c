@@ -145,7 +145,7 @@ static void segment(Bench *b)
     int count;
 
     if (qdes_segment_begin(&b->segmenter, &b->vnet, &iov, 1, b->size[0],
-                           SIZE_MAX, b->partial) != QDES_SEGMENT_CUT) {
+                           SIZE_MAX, b->partial, 0) != QDES_SEGMENT_CUT) {
         abort();
     }
     while (b->segmenter.frames > 0) {
@@ -234,7 +234,7 @@ static void coalesce(Bench *b)
 
     for (i = 0; i < b->frames; i++) {
         while (qdes_coalesce_add(b->coalescer, b->frame[i], b->size[i],
-                                 b->partial) != QDES_COALESCE_TAKEN) {
+                                 b->partial, 0) != QDES_COALESCE_TAKEN) {
             take(b);
         }
     }
@@ -249,7 +249,7 @@ static void coalesce_singly(Bench *b)
     unsigned i;
 
     for (i = 0; i < b->frames; i++) {
-        qdes_coalesce_add(b->coalescer, b->frame[i], b->size[i], b->partial);
+        qdes_coalesce_add(b->coalescer, b->frame[i], b->size[i], b->partial, 0);
         take(b);
     }
 }

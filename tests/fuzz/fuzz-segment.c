@@ -314,7 +314,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     make_pieces(k, &in);
     k->max_frame = make_max_frame(&in);
     result = qdes_segment_begin(&k->s, &k->vnet, k->iov, k->iovcnt, k->size,
-                                k->max_frame, op & OP_PARTIAL);
+                                k->max_frame, op & OP_PARTIAL, 0);
     switch (result) {
     case QDES_SEGMENT_WHOLE:
         check(!k->vnet.needs_csum && k->vnet.gso == QDES_GSO_NONE,

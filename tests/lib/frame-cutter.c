@@ -151,7 +151,7 @@ static void cut(GRand *rnd)
         qdes_vnet_decode(&vnet, header, false);
         n = split(rnd, frame, size, iov);
         result = qdes_segment_begin(&s, &vnet, iov, n, size, max_frame,
-                                    partial);
+                                    partial, 0);
         put(&result, 1);
         switch (result) {
         case QDES_SEGMENT_CUT:
@@ -221,7 +221,7 @@ static void merge(void)
             size = need_number(FRAME_MAX);
             frames[i] = g_malloc(size);
             need(frames[i], size);
-            while ((result = qdes_coalesce_add(c, frames[i], size, partial)) ==
+            while ((result = qdes_coalesce_add(c, frames[i], size, partial, 0)) ==
                    QDES_COALESCE_FULL) {
                 keep_first(c, out, &n);
             }

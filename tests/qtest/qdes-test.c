@@ -50,8 +50,8 @@ static void test_forms(void)
     g_autofree char *all = g_strdup_printf(
         "localaddr=127.0.0.1,iface=lo,mcast=%s,netid=4294967295,ttl=255,"
         "encap=qdes,name=left,,right,ageing=10,max-macs=1048576,learning=on,"
-        "unknown-unicast=drop,mss-clamp=off,vnet-hdr=off,gso=off,sndbuf=1M,"
-        "rcvbuf=4096", fabric->mcast);
+        "unknown-unicast=drop,mss-clamp=off,vnet-hdr=off,gso=off,"
+        "superframes=off,sndbuf=1M,rcvbuf=4096", fabric->mcast);
     QTestState *qts = qtest_initf(
         "-M none -nodefaults -netdev qdes,id=key,%s "
         "-netdev '{\"type\": \"qdes\", \"id\": \"json\", \"netid\": "
@@ -59,7 +59,8 @@ static void test_forms(void)
         "\"iface\": \"lo\", \"ttl\": 1, \"encap\": \"qdes\", \"name\": "
         "\"left,right\", \"ageing\": 1000000, \"max-macs\": 1, \"learning\": "
         "false, \"unknown-unicast\": \"flood\", \"mss-clamp\": false, "
-        "\"vnet-hdr\": false, \"gso\": false, \"sndbuf\": 1048576}' ",
+        "\"vnet-hdr\": false, \"gso\": false, \"superframes\": false, "
+        "\"sndbuf\": 1048576}' ",
         all, fabric->mcast);
     static const char *const ids[] = { "key", "json", "qmp", "hmp" };
     g_autofree char *answer = NULL;
@@ -164,6 +165,7 @@ static const struct {
     { "'sndbuf': 18446744073709551615", "sndbuf=18446744073709551615",
       "sndbuf=9223372036854775807: must be" },
     { "'gso': 1", "gso=maybe", "gso" },
+    { "'superframes': 1", "superframes=maybe", "superframes" },
     { "'nosuch': 1", "nosuch=1", "nosuch" },
 };
 

@@ -135,7 +135,7 @@ static inline bool check_segmenter(Check *k, const QdesSuperframe *s,
     int j, count;
 
     if (qdes_segment_begin(&segmenter, &s->vnet, s->iov + 1, s->iovcnt - 1,
-                           s->size, SIZE_MAX, false) != QDES_SEGMENT_CUT ||
+                           s->size, SIZE_MAX, false, 0) != QDES_SEGMENT_CUT ||
         segmenter.frames != n) {
         return false;
     }
@@ -300,7 +300,7 @@ static inline const char *coalesce_check(const CheckFrame *in, unsigned n,
                                        in[i].size, false);
         do {
             result = qdes_coalesce_add(c, in[i].frame, in[i].size,
-                                       in[i].partial);
+                                       in[i].partial, 0);
             if (result == QDES_COALESCE_FULL) {
                 failure = check_take(k, c);
             }

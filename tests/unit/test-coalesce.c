@@ -65,7 +65,7 @@ static QdesCoalesceResult queue_add(Queue *q, const Packet *p)
     size_t size = packet_write(p, frame);
 
     g_ptr_array_add(q->frames, frame);
-    return qdes_coalesce_add(q->c, frame, size, is_partial(p));
+    return qdes_coalesce_add(q->c, frame, size, is_partial(p), 0);
 }
 
 /* How many frames the first superframe is made of; it is popped.  0: there is
@@ -498,7 +498,7 @@ START_TEST(test_interleaved)
             p[i] = packet_after(&p[i]);
         }
         if (round == 6) {
-            qdes_coalesce_add(q.c, arp, sizeof(arp), false);
+            qdes_coalesce_add(q.c, arp, sizeof(arp), false, 0);
         }
     }
     for (i = 0; i < 6; i++) {
@@ -641,7 +641,7 @@ START_TEST(test_headers)
             p.payload = 11;
         }
         size[i] = packet_write(&p, frame[i]);
-        ck_assert_int_eq(qdes_coalesce_add(c, frame[i], size[i], false),
+        ck_assert_int_eq(qdes_coalesce_add(c, frame[i], size[i], false, 0),
                          QDES_COALESCE_TAKEN);
         p = packet_after(&p);
     }
@@ -710,7 +710,7 @@ START_TEST(test_single)
         qdes_coalesce_set_features(c, i & 1 ? &all_features : &no_features);
         p.csum = i & 2 ? PACKET_PARTIAL : PACKET_WRONG;
         size = packet_write(&p, frame);
-        qdes_coalesce_add(c, frame, size, i & 2);
+        qdes_coalesce_add(c, frame, size, i & 2, 0);
         s = qdes_coalesce_first(c);
         ck_assert_uint_eq(s->frames, 1);
         ck_assert_uint_eq(s->size, size);
@@ -734,7 +734,7 @@ START_TEST(test_single)
     p.port = zero_sum_port(kind);
     p.padding = 7;
     size = packet_write(&p, frame);
-    qdes_coalesce_add(c, frame, size, true);
+    qdes_coalesce_add(c, frame, size, true, 0);
     s = qdes_coalesce_first(c);
     ck_assert_uint_eq(s->size, size);
     ck_assert_int_eq(s->iovcnt, 3);
@@ -757,13 +757,13 @@ START_TEST(test_bad)
     Queue q = queue_new(&all_features);
     Packet p = packet_of(TCP4);
 
-    ck_assert_int_eq(qdes_coalesce_add(q.c, arp, sizeof(arp), true),
+    ck_assert_int_eq(qdes_coalesce_add(q.c, arp, sizeof(arp), true, 0),
                      QDES_COALESCE_BAD);
     ck_assert_ptr_null(qdes_coalesce_first(q.c));
 
     /* It leaves no trace. */
     queue_add(&q, &p);
-    qdes_coalesce_add(q.c, arp, sizeof(arp), true);
+    qdes_coalesce_add(q.c, arp, sizeof(arp), true, 0);
     p = packet_after(&p);
     queue_add(&q, &p);
     ck_assert_uint_eq(queue_pop(&q), 2);

@@ -77,7 +77,7 @@ static void cut_run(Cut *cut)
     }
     memset(&s, 0xa5, sizeof(s));
     cut->result = qdes_segment_begin(&s, &cut->vnet, iov, cut->n_splits + 1,
-                                     cut->size, cut->max_frame, cut->partial);
+                                     cut->size, cut->max_frame, cut->partial, 0);
     cut->frames = 0;
     if (cut->result == QDES_SEGMENT_CUT) {
         cut->is_partial = s.partial;
@@ -384,7 +384,7 @@ START_TEST(test_one_byte)
     iov.iov_base = cut->frame;
     iov.iov_len = cut->size;
     ck_assert_int_eq(qdes_segment_begin(&s, &cut->vnet, &iov, 1, cut->size,
-                                        1500, false), QDES_SEGMENT_CUT);
+                                        1500, false, 0), QDES_SEGMENT_CUT);
     ck_assert_uint_eq(s.frames, 65481);
     while (s.frames > 0) {
         ck_assert_uint_eq(qdes_segment_next(&s, headers, payload, 2, &count),
@@ -691,7 +691,7 @@ START_TEST(test_bad)
     /* Nothing at all. */
     cut = cut_new(&p, 0);
     ck_assert_int_eq(qdes_segment_begin(&(QdesSegmenter) { .frames = 0 },
-                                        &cut->vnet, NULL, 0, 0, 1500, false),
+                                        &cut->vnet, NULL, 0, 0, 1500, false, 0),
                      QDES_SEGMENT_BAD);
     g_free(cut);
 }

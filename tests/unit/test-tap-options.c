@@ -33,6 +33,7 @@ START_TEST(test_least)
     ck_assert(!options.fabric.has_mss_clamp);
     ck_assert(!options.fabric.has_vnet_hdr);
     ck_assert(!options.fabric.has_gso);
+    ck_assert(!options.fabric.has_superframes);
     ck_assert(!options.plain_io);
     ck_assert(!options.quiet);
     options_clear(&options);
@@ -48,6 +49,7 @@ START_TEST(test_every_option)
                     "--name n\xc3\xa4me --ageing 60 --max-macs=7 --learning "
                     "off --unknown-unicast drop --sndbuf 64k --rcvbuf 5000 "
                     "--mss-clamp off --vnet-hdr=off --gso off "
+                    "--superframes=off "
                     "--control /c --pcap - --pcap-filter arp --user me "
                     "--plain-io --quiet", NULL));
     ck_assert_str_eq(o.tap, "tap7");
@@ -77,6 +79,8 @@ START_TEST(test_every_option)
     ck_assert(!o.fabric.vnet_hdr);
     ck_assert(o.fabric.has_gso);
     ck_assert(!o.fabric.gso);
+    ck_assert(o.fabric.has_superframes);
+    ck_assert(!o.fabric.superframes);
     ck_assert_str_eq(o.control, "/c");
     ck_assert_str_eq(o.pcap, "-");
     ck_assert_str_eq(o.pcap_filter, "arp");

@@ -66,6 +66,9 @@ static const OptionDef run_options[] = {
       "pass superframes between kernel and port (default: on)" },
     { KIND_SWITCH, "gso", "on|off", FABRIC(gso), FABRIC(has_gso),
       "many datagrams in one socket call (default: on)" },
+    { KIND_SWITCH, "superframes", "on|off", FABRIC(superframes),
+      FABRIC(has_superframes),
+      "leave superframes whole where the path has room (default: on)" },
     { KIND_FLAG, "plain-io", NULL, AT(plain_io), 0,
       "use only portable socket calls" },
 

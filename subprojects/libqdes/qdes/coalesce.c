@@ -317,8 +317,48 @@ static bool append(QdesCoalescer *c, unsigned slot, const QdesPacket *p,
     return true;
 }
 
+/* The next entry of the ring, made of one frame. */
+static Entry *begin_entry(QdesCoalescer *c, const uint8_t *frame, size_t size,
+                          size_t headroom)
+{
+    Entry *e = &c->entry[(c->head + c->count++) % QDES_COALESCE_QUEUE];
+
+    e->frame = frame;
+    e->verified = false;
+    e->finished = false;
+    e->last_flags = 0;
+    e->super.frames = 1;
+    e->super.size = size;
+    e->super.frame_bytes = size;
+    e->super.headroom = headroom;
+    e->super.iovcnt = 2;
+    e->super.iov[0] = (struct iovec) { NULL, 0 };
+    e->super.iov[1] = (struct iovec) { (uint8_t *)frame, size };
+    return e;
+}
+
+QdesCoalesceResult qdes_coalesce_add_whole(QdesCoalescer *c,
+                                           const uint8_t *frame, size_t size,
+                                           const QdesVnet *vnet, bool v6,
+                                           size_t headroom)
+{
+    Entry *e;
+
+    if (c->count == QDES_COALESCE_QUEUE) {
+        return QDES_COALESCE_FULL;
+    }
+    /* Nothing that comes later may leave as a part of what came before. */
+    c->open = 0;
+    e = begin_entry(c, frame, size, headroom);
+    e->super.vnet = *vnet;
+    e->super.v6 = v6;
+    e->finished = true;
+    return QDES_COALESCE_TAKEN;
+}
+
 QdesCoalesceResult qdes_coalesce_add(QdesCoalescer *c, const uint8_t *frame,
-                                     size_t size, bool partial)
+                                     size_t size, bool partial,
+                                     size_t headroom)
 {
     QdesPacket packet;
     bool known = false;
@@ -352,19 +392,9 @@ QdesCoalesceResult qdes_coalesce_add(QdesCoalescer *c, const uint8_t *frame,
     if (c->count == QDES_COALESCE_QUEUE) {
         return QDES_COALESCE_FULL;
     }
-    slot = (c->head + c->count++) % QDES_COALESCE_QUEUE;
-    e = &c->entry[slot];
-    e->frame = frame;
+    slot = (c->head + c->count) % QDES_COALESCE_QUEUE;
+    e = begin_entry(c, frame, size, headroom);
     e->partial = partial;
-    e->verified = false;
-    e->finished = false;
-    e->last_flags = 0;
-    e->super.frames = 1;
-    e->super.size = size;
-    e->super.frame_bytes = size;
-    e->super.iovcnt = 2;
-    e->super.iov[0] = (struct iovec) { NULL, 0 };
-    e->super.iov[1] = (struct iovec) { (uint8_t *)frame, size };
     if (known) {
         e->packet = packet;
     }

@@ -65,6 +65,7 @@ typedef struct QdesSuperframe {
     unsigned frames;            /* that it was made of */
     size_t size;                /* bytes, without iov[0] */
     size_t frame_bytes;         /* of all the frames that it was made of */
+    size_t headroom;            /* bytes before iov[1] that may be written */
     int iovcnt;                 /* with iov[0] */
     struct iovec iov[1 + 1 + QDES_COALESCE_FRAMES]; /* iov[0] is empty, left
                                    for the port's virtio_net_hdr */
@@ -84,10 +85,19 @@ typedef enum QdesCoalesceResult {
     QDES_COALESCE_BAD,          /* @partial, but neither TCP nor UDP */
 } QdesCoalesceResult;
 
-/* Add a frame of 14 to QDES_FRAME_MAX bytes; @partial: its TCP or UDP checksum
- * is not finished. */
+/*
+ * Add a frame of 14 to QDES_FRAME_MAX bytes; @partial: its TCP or UDP checksum
+ * is not finished.  @headroom: bytes before it that nobody needs.
+ */
 QdesCoalesceResult qdes_coalesce_add(QdesCoalescer *c, const uint8_t *frame,
-                                     size_t size, bool partial);
+                                     size_t size, bool partial,
+                                     size_t headroom);
+
+/* Add one that is a superframe already, to leave as it is: TAKEN or FULL. */
+QdesCoalesceResult qdes_coalesce_add_whole(QdesCoalescer *c,
+                                           const uint8_t *frame, size_t size,
+                                           const QdesVnet *vnet, bool v6,
+                                           size_t headroom);
 
 /*
  * The superframe to leave first, with its headers finished, or NULL; nothing

@@ -248,5 +248,6 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     config->mss_clamp = !options->has_mss_clamp || options->mss_clamp;
     config->vnet_hdr = !options->has_vnet_hdr || options->vnet_hdr;
     config->gso = !options->has_gso || options->gso;
+    config->superframes = !options->has_superframes || options->superframes;
     return true;
 }

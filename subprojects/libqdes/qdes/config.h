@@ -46,6 +46,7 @@ typedef struct QdesOptions {
     const char *unknown_unicast; /* "flood" or "drop" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
     bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
+    bool has_superframes;
     int64_t netid;              /* 0 to 4294967295 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
@@ -55,6 +56,7 @@ typedef struct QdesOptions {
     bool mss_clamp;             /* fit TCP's segments to the path */
     bool vnet_hdr;              /* let the front end offer offloads */
     bool gso;                   /* use UDP_SEGMENT and UDP_GRO */
+    bool superframes;           /* as one datagram, where the path has room */
     const char *default_name;   /* taken when @name is NULL */
 } QdesOptions;
 
@@ -74,6 +76,7 @@ typedef struct QdesConfig {
     bool mss_clamp;
     bool vnet_hdr;              /* for the front end */
     bool gso;
+    bool superframes;
     bool plain_io;              /* none of the host's own socket extras */
 } QdesConfig;
 

@@ -98,7 +98,7 @@ static void count_sent(QdesFabric *f, const QdesTrain *train, size_t size)
     } else {
         QDES_COUNT_ADD(&f->stats, tx_unicast, n);
     }
-    QDES_COUNT_ADD(&f->stats, tx_bytes, size - n * QDES_WIRE_HEADER_SIZE);
+    QDES_COUNT_ADD(&f->stats, tx_bytes, size - n * train->header_size);
     if (n > 1 && train->fits && qdes_underlay_segments(f->underlay)) {
         QDES_COUNT(&f->stats, tx_trains);
     }
@@ -218,19 +218,45 @@ bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to)
                          QDES_WIRE_CAP_CSUM_PARTIAL;
 }
 
+bool qdes_fabric_takes_superframes(const QdesFabric *f, const QdesTxFrame *to)
+{
+    return f->config.superframes && !to->flood &&
+           qdes_peers_get(f->peers, to->slot)->capabilities &
+           QDES_WIRE_CAP_SUPERFRAME;
+}
+
 /* The queue */
 
+static bool is_superframe(const QdesTxFrame *frame)
+{
+    return frame->header_size == QDES_WIRE_SUPERFRAME_SIZE;
+}
+
+/* Must the frame in the queue go another way than was planned? */
+static bool has_lost_way(const QdesFabric *f, const QdesTxFrame *frame)
+{
+    return !frame->flood &&
+           (!is_known(f, frame->slot, &frame->to) ||
+            (is_superframe(frame) &&
+             !qdes_fabric_takes_superframes(f, frame)));
+}
+
 /*
- * The peer of a frame in the queue has gone: look up anew.  Returns false
- * when there is nowhere to go, which is counted.
+ * Look up anew.  Returns false when there is nowhere to go, which is counted:
+ * a superframe only its own peer was known to take.
  */
 static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
 {
     const uint8_t *datagram = f->tx.queue.bytes + frame->offset;
     uint32_t slot = QDES_PEER_NONE;
-    QdesWay way = qdes_fabric_find_way(f, datagram + QDES_WIRE_HEADER_SIZE,
-                                       now, &slot);
+    QdesWay way;
 
+    if (is_superframe(frame)) {
+        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_unreachable);
+        return false;
+    }
+    way = qdes_fabric_find_way(f, datagram + QDES_WIRE_HEADER_SIZE, now,
+                               &slot);
     if (way == QDES_WAY_DROP) {
         return false;
     }
@@ -261,7 +287,7 @@ static unsigned collect(QdesFabric *f, int64_t now)
 
     while (at < queue->tail && n < QDES_TX_BATCH) {
         frame = &queue->frames[at];
-        if (!frame->flood && !is_known(f, frame->slot, &frame->to)) {
+        if (has_lost_way(f, frame)) {
             if (n > 0) {
                 break;          /* what comes before it first */
             }

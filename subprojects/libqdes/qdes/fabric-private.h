@@ -50,7 +50,7 @@ typedef struct QdesTransmit {
 
     /* A superframe: its frames' headers, and where their payload is. */
     QdesSegmenter cut;
-    uint8_t headers[QDES_POOL_FRAMES][QDES_WIRE_HEADER_SIZE +
+    uint8_t headers[QDES_POOL_FRAMES][QDES_WIRE_SUPERFRAME_SIZE +
                                       QDES_HEADERS_MAX];
     struct iovec pieces[QDES_POOL_PIECES];
 
@@ -64,11 +64,18 @@ typedef struct QdesReceive {
     int n, next;                /* trains */
     size_t offset;              /* in the next one */
     bool by_group;
+    bool alone;                 /* it is a single datagram */
     uint32_t slot;              /* of its sender, if known already */
     const uint8_t *header;      /* of a DATA datagram in it that was valid */
     const uint8_t *src;         /* the last MAC address learned of it */
     QdesCoalescer *coalescer;
     uint8_t vnet[QDES_VNET_MAX];
+
+    /* A superframe that the port does not take: what is left of it. */
+    QdesSegmenter cut;
+    struct iovec whole;
+    bool refused;               /* the port, a packet of it */
+    uint8_t headers[QDES_HEADERS_MAX];
 } QdesReceive;
 
 struct QdesFabric {
@@ -138,6 +145,10 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
 
 /* Does who is there accept unfinished checksums? */
 bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
+
+/* Does it accept superframes? */
+bool qdes_fabric_takes_superframes(const QdesFabric *f,
+                                   const QdesTxFrame *to);
 
 /* Count a frame from the port that is dropped. */
 void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter);

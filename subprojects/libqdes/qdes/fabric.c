@@ -100,6 +100,11 @@ void qdes_fabric_set_port(QdesFabric *f, const QdesPort *port)
     qdes_coalesce_set_features(f->rx.coalescer, &features);
 }
 
+bool qdes_fabric_has_batch(const QdesFabric *f)
+{
+    return !qdes_txq_is_empty(&f->tx.queue);
+}
+
 void qdes_fabric_flush(QdesFabric *f, int64_t now)
 {
     if (!f->blocked) {

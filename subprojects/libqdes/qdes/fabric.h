@@ -153,6 +153,9 @@ void qdes_fabric_set_port(QdesFabric *fabric, const QdesPort *port);
 bool qdes_fabric_send(QdesFabric *fabric, const struct iovec *iov, int iovcnt,
                       int64_t now);
 
+/* Is there a batch that waits for qdes_fabric_flush()? */
+bool qdes_fabric_has_batch(const QdesFabric *fabric);
+
 /* Have the batch leave.  To be called at the end of each turn of the loop in
  * which frames were sent; without any, it does nothing. */
 void qdes_fabric_flush(QdesFabric *fabric, int64_t now);

@@ -127,7 +127,9 @@ static void send_control(QdesFabric *f, QdesWireType type, const QdesAddr *to)
 {
     QdesWireHello hello = {
         .instance = f->instance,
-        .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL,
+        .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL |
+                        (f->config.superframes ?
+                         QDES_WIRE_CAP_SUPERFRAME : 0),
         .mtu = QDES_FRAME_MAX,
         .hold_time = QDES_HOLD_MS / 1000,
     };

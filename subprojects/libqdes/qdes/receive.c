@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "qdes/bytes.h"
 #include "qdes/eth.h"
 
 /* Drop one datagram. */
@@ -20,25 +21,60 @@ static void drop(QdesFabric *f, QdesCounter counter)
     f->stats.value[counter]++;
 }
 
-/* Does the port take it?  It may have changed since the frame came. */
-static bool is_accepted(const QdesFabric *f, const QdesSuperframe *frame)
+/* Does the port take what lacks this? */
+static bool port_takes(const QdesPort *port, const QdesVnet *vnet, bool v6)
 {
-    const QdesPort *port = &f->port;
-    const QdesVnet *vnet = &frame->vnet;
-
     if ((vnet->needs_csum && !port->csum) || (vnet->ecn && !port->ecn)) {
         return false;
     }
     switch (vnet->gso) {
     case QDES_GSO_NONE:
-        return frame->iovcnt == 2 || port->vnet_size > 0;
+        return true;
     case QDES_GSO_TCP4:
         return port->tso4;
     case QDES_GSO_TCP6:
         return port->tso6;
     default:
-        return frame->v6 ? port->uso6 : port->uso4;
+        return v6 ? port->uso6 : port->uso4;
     }
+}
+
+/* It may have changed since the frame came. */
+static bool is_accepted(const QdesFabric *f, const QdesSuperframe *frame)
+{
+    return port_takes(&f->port, &frame->vnet, frame->v6) &&
+           (frame->iovcnt == 2 || f->port.vnet_size > 0);
+}
+
+/* Hand on a frame; iov[0] is left for its virtio_net_hdr. */
+static QdesDelivery deliver(QdesFabric *f, const QdesVnet *vnet,
+                            struct iovec *iov, int iovcnt, size_t size,
+                            size_t headroom)
+{
+    size_t vnet_size = f->port.vnet_size;
+
+    if (!vnet_size) {
+        return f->host->deliver(f->opaque, iov + 1, iovcnt - 1, size);
+    }
+    if (iovcnt == 2 && headroom >= vnet_size) {
+        /* In one piece, which spares who wants it so a copy. */
+        iov[1].iov_base = (uint8_t *)iov[1].iov_base - vnet_size;
+        iov[1].iov_len += vnet_size;
+        qdes_vnet_encode(vnet, iov[1].iov_base, vnet_size,
+                         f->port.vnet_big_endian);
+        return f->host->deliver(f->opaque, iov + 1, 1, vnet_size + size);
+    }
+    qdes_vnet_encode(vnet, f->rx.vnet, vnet_size, f->port.vnet_big_endian);
+    iov[0].iov_base = f->rx.vnet;
+    iov[0].iov_len = vnet_size;
+    return f->host->deliver(f->opaque, iov, iovcnt, vnet_size + size);
+}
+
+static void pause_reading(QdesFabric *f, int64_t now)
+{
+    QDES_COUNT(&f->stats, rx_paused);
+    f->paused = true;
+    f->paused_at = now;
 }
 
 /*
@@ -47,7 +83,6 @@ static bool is_accepted(const QdesFabric *f, const QdesSuperframe *frame)
  */
 static void deliver_first(QdesFabric *f, QdesSuperframe *frame, int64_t now)
 {
-    size_t vnet_size = f->port.vnet_size;
     QdesDelivery delivery;
 
     QDES_COUNT_ADD(&f->stats, rx_datagrams, frame->frames);
@@ -61,31 +96,105 @@ static void deliver_first(QdesFabric *f, QdesSuperframe *frame, int64_t now)
         qdes_coalesce_pop(f->rx.coalescer);
         return;
     }
-    if (vnet_size) {
-        qdes_vnet_encode(&frame->vnet, f->rx.vnet, vnet_size,
-                         f->port.vnet_big_endian);
-        frame->iov[0].iov_base = f->rx.vnet;
-        frame->iov[0].iov_len = vnet_size;
-        delivery = f->host->deliver(f->opaque, frame->iov, frame->iovcnt,
-                                    vnet_size + frame->size);
-    } else {
-        delivery = f->host->deliver(f->opaque, frame->iov + 1,
-                                    frame->iovcnt - 1, frame->size);
-    }
+    delivery = deliver(f, &frame->vnet, frame->iov, frame->iovcnt,
+                       frame->size, frame->headroom);
     if (delivery == QDES_REFUSED) {
         QDES_COUNT_ADD(&f->stats, rx_drop_port, frame->frames);
     } else {
         QDES_COUNT_ADD(&f->stats, rx_frames, frame->frames);
         QDES_COUNT_ADD(&f->stats, rx_bytes, frame->frame_bytes);
-        if (frame->frames > 1) {
+        if (frame->frames > 1 || frame->vnet.gso) {
             QDES_COUNT(&f->stats, rx_superframes);
         }
     }
     qdes_coalesce_pop(f->rx.coalescer);
     if (delivery == QDES_DELIVERED_FULL) {
-        QDES_COUNT(&f->stats, rx_paused);
-        f->paused = true;
-        f->paused_at = now;
+        pause_reading(f, now);
+    }
+}
+
+/* Hand on what is left of the superframe that had to be cut. */
+static void deliver_cut(QdesFabric *f, int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+    QdesSegmenter *cut = &rx->cut;
+    QdesVnet vnet = { .needs_csum = false };
+    QdesDelivery delivery = QDES_DELIVERED;
+    struct iovec iov[3];
+    size_t size;
+    int count;
+
+    while (cut->frames > 0 && !f->paused) {
+        size = qdes_segment_next(cut, rx->headers, &iov[2], 1, &count);
+        iov[1] = (struct iovec) { rx->headers, cut->headers_size };
+        delivery = f->link_up ? deliver(f, &vnet, iov, 3, size, 0) :
+                                QDES_REFUSED;
+        rx->refused |= delivery == QDES_REFUSED;
+        if (delivery == QDES_DELIVERED_FULL) {
+            pause_reading(f, now);
+        }
+    }
+    if (cut->frames == 0) {
+        QDES_COUNT(&f->stats, rx_datagrams);
+        if (!f->link_up) {
+            QDES_COUNT(&f->stats, rx_drop_link);
+        } else if (rx->refused) {
+            QDES_COUNT(&f->stats, rx_drop_port);
+        } else {
+            QDES_COUNT(&f->stats, rx_frames);
+            QDES_COUNT_ADD(&f->stats, rx_bytes, rx->whole.iov_len);
+        }
+    }
+}
+
+/*
+ * Take a superframe that its sender left whole; cut it if the port takes none.
+ * Returns false when what came before has to leave first.
+ */
+static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
+                            uint16_t segment_size, size_t headroom,
+                            int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+    QdesVnet vnet;
+    bool v6;
+
+    if (!qdes_segment_describe(&vnet, &v6, frame, size, segment_size)) {
+        drop(f, QDES_COUNTER_rx_drop_superframe);
+        return true;
+    }
+    if (port_takes(&f->port, &vnet, v6)) {
+        return qdes_coalesce_add_whole(rx->coalescer, frame, size, &vnet, v6,
+                                       headroom) == QDES_COALESCE_TAKEN;
+    }
+    if (qdes_coalesce_first(rx->coalescer)) {
+        return false;
+    }
+    rx->whole = (struct iovec) { frame, size };
+    if (qdes_segment_begin(&rx->cut, &vnet, &rx->whole, 1, size,
+                           QDES_FRAME_MAX, false, 0) != QDES_SEGMENT_CUT) {
+        rx->cut.frames = 0;
+        drop(f, QDES_COUNTER_rx_drop_superframe);
+        return true;
+    }
+    rx->refused = false;
+    deliver_cut(f, now);
+    return true;
+}
+
+static void learn_source(QdesFabric *f, const uint8_t *src,
+                         const QdesAddr *from, int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+
+    if (!rx->src) {
+        rx->slot = qdes_fabric_hear(f, from, now);
+    }
+    if (!rx->src || memcmp(rx->src, src, QDES_MAC_SIZE) != 0) {
+        rx->src = src;
+        if (rx->slot != QDES_PEER_NONE) {
+            qdes_fabric_learn(f, src, rx->slot, now);
+        }
     }
 }
 
@@ -98,12 +207,25 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
 {
     QdesReceive *rx = &f->rx;
     bool partial = data[3] & QDES_WIRE_FLAG_CSUM_PARTIAL;
-    uint8_t *frame = data + QDES_WIRE_HEADER_SIZE;
+    bool superframe = data[3] & QDES_WIRE_FLAG_SUPERFRAME;
+    size_t header_size = superframe ? QDES_WIRE_SUPERFRAME_SIZE :
+                                      QDES_WIRE_HEADER_SIZE;
+    uint8_t *frame = data + header_size;
     const QdesEthHeader *eth = (const QdesEthHeader *)frame;
+    size_t headroom = rx->alone ? QDES_RX_HEADROOM + header_size : 0;
 
-    size -= QDES_WIRE_HEADER_SIZE;
+    size -= header_size;
     if (!qdes_mac_is_source(eth->src)) {
         drop(f, QDES_COUNTER_rx_drop_source);
+        return true;
+    }
+    if (superframe) {
+        if (!take_superframe(f, frame, size,
+                             qdes_get_be16(data + QDES_WIRE_HEADER_SIZE),
+                             headroom, now)) {
+            return false;
+        }
+        learn_source(f, eth->src, from, now);
         return true;
     }
     if (partial && !f->port.csum) {
@@ -114,7 +236,8 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
         data[3] &= ~QDES_WIRE_FLAG_CSUM_PARTIAL;
         partial = false;
     }
-    switch (qdes_coalesce_add(rx->coalescer, frame, size, partial)) {
+    switch (qdes_coalesce_add(rx->coalescer, frame, size, partial,
+                              headroom)) {
     case QDES_COALESCE_FULL:
         return false;
     case QDES_COALESCE_BAD:
@@ -123,15 +246,7 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     case QDES_COALESCE_TAKEN:
         break;
     }
-    if (!rx->src) {
-        rx->slot = qdes_fabric_hear(f, from, now);
-    }
-    if (!rx->src || memcmp(rx->src, eth->src, QDES_MAC_SIZE) != 0) {
-        rx->src = eth->src;
-        if (rx->slot != QDES_PEER_NONE) {
-            qdes_fabric_learn(f, eth->src, rx->slot, now);
-        }
-    }
+    learn_source(f, eth->src, from, now);
     return true;
 }
 
@@ -169,7 +284,7 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
     QdesWireResult result;
 
     /* In a train, as a rule, all headers are the same. */
-    if (rx->header && size >= QDES_WIRE_HEADER_SIZE + QDES_FRAME_MIN &&
+    if (rx->header && size >= QDES_WIRE_SUPERFRAME_SIZE + QDES_FRAME_MIN &&
         size <= QDES_WIRE_HEADER_SIZE + QDES_FRAME_MAX &&
         memcmp(data, rx->header, QDES_WIRE_HEADER_SIZE) == 0) {
         return take_frame(f, data, size, from, now);
@@ -244,11 +359,15 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
 
     /* While the port was full, its peer may have been forgotten. */
     rx->src = NULL;
+    if (rx->cut.frames > 0) {
+        deliver_cut(f, now);
+    }
     while (!f->paused && rx->next < rx->n) {
         train = &rx->trains[rx->next];
         if (rx->offset == 0) {
             rx->header = NULL;
             rx->src = NULL;
+            rx->alone = train->size <= train->segment;
         }
         do {
             size = MIN(train->segment, train->size - rx->offset);

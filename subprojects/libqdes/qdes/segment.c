@@ -157,15 +157,17 @@ static QdesSegmentResult begin_plain(QdesSegmenter *s,
     set_payload(s, iov, headers_size, size - headers_size);
     s->plain = true;
     s->partial = partial;
+    s->segment_size = 0;
     s->gso_size = s->left;
     s->frame_size = size;
     s->frames = 1;
     return QDES_SEGMENT_CUT;
 }
 
-/* Cut up to s->packet.end. */
+/* Cut up to s->packet.end, @packets of @gso_size bytes into each frame. */
 static QdesSegmentResult begin_cut(QdesSegmenter *s, const struct iovec *iov,
-                                   size_t gso_size, bool partial)
+                                   size_t gso_size, unsigned packets,
+                                   bool partial)
 {
     const QdesPacket *packet = &s->packet;
     uint8_t *ip = s->headers + packet->l3;
@@ -174,7 +176,9 @@ static QdesSegmentResult begin_cut(QdesSegmenter *s, const struct iovec *iov,
     set_payload(s, iov, packet->payload, packet->end - packet->payload);
     s->plain = false;
     s->partial = partial;
-    s->gso_size = MIN(gso_size, s->left);
+    s->segment_size = packets > 1 ? gso_size : 0;
+    s->packets = packets;
+    s->gso_size = MIN(gso_size * packets, s->left);
     s->frame_size = s->headers_size + s->gso_size;
     s->frames = s->left ? (s->left - 1) / s->gso_size + 1 : 1;
 
@@ -225,14 +229,29 @@ static bool is_csum_of(const QdesVnet *vnet, const QdesPacket *packet)
            qdes_packet_csum_field(packet);
 }
 
+/* Packets of @gso_size bytes in each frame: as many as go in. */
+static unsigned packets_in_frame(const QdesPacket *packet, size_t gso_size,
+                                 size_t max_super)
+{
+    size_t room;
+
+    if (max_super <= packet->payload) {
+        return 1;
+    }
+    room = MIN(max_super - packet->payload, ip_room(packet)) / gso_size;
+    return CLAMP(room, 1, QDES_SEGMENT_PACKETS);
+}
+
 static QdesSegmentResult begin_superframe(QdesSegmenter *s,
                                           const QdesVnet *vnet,
                                           const struct iovec *iov,
                                           size_t head_size, size_t size,
-                                          size_t max_frame, bool partial)
+                                          size_t max_frame, bool partial,
+                                          size_t max_super)
 {
     const QdesPacket *packet = &s->packet;
     size_t gso_size = vnet->gso_size;
+    unsigned packets = 1;
     size_t payload_size;
 
     if (gso_size == 0 ||
@@ -255,7 +274,10 @@ static QdesSegmentResult begin_superframe(QdesSegmenter *s,
     if (MIN(gso_size, payload_size) > ip_room(packet)) {
         return QDES_SEGMENT_BAD;
     }
-    return begin_cut(s, iov, gso_size, partial);
+    if (payload_size > gso_size) {
+        packets = packets_in_frame(packet, gso_size, max_super);
+    }
+    return begin_cut(s, iov, gso_size, packets, partial);
 }
 
 /* May the TCP segment that was found be cut, though its sender did not ask? */
@@ -295,7 +317,7 @@ static QdesSegmentResult begin_frame(QdesSegmenter *s, const QdesVnet *vnet,
 
     if (found && packet->end > max_frame && max_frame > packet->payload &&
         may_cut(s, vnet, iov)) {
-        return begin_cut(s, iov, max_frame - packet->payload, partial);
+        return begin_cut(s, iov, max_frame - packet->payload, 1, partial);
     }
     if (!vnet->needs_csum) {
         return QDES_SEGMENT_WHOLE;
@@ -318,7 +340,7 @@ static QdesSegmentResult begin_frame(QdesSegmenter *s, const QdesVnet *vnet,
 QdesSegmentResult qdes_segment_begin(QdesSegmenter *s, const QdesVnet *vnet,
                                      const struct iovec *iov, int iovcnt,
                                      size_t size, size_t max_frame,
-                                     bool partial)
+                                     bool partial, size_t max_super)
 {
     size_t head_size;
 
@@ -330,9 +352,46 @@ QdesSegmentResult qdes_segment_begin(QdesSegmenter *s, const QdesVnet *vnet,
     head_size = read_head(s->headers, iov, size);
     if (vnet->gso != QDES_GSO_NONE) {
         return begin_superframe(s, vnet, iov, head_size, size, max_frame,
-                                partial);
+                                partial, partial ? max_super : 0);
     }
     return begin_frame(s, vnet, iov, head_size, size, max_frame, partial);
+}
+
+bool qdes_segment_describe(QdesVnet *vnet, bool *v6, const uint8_t *frame,
+                           size_t size, uint16_t segment_size)
+{
+    QdesPacket packet;
+    size_t payload_size;
+    uint8_t flags = 0;
+
+    if (segment_size == 0 ||
+        !qdes_packet_find(&packet, frame, size, size, false) ||
+        packet.end != size) {
+        return false;
+    }
+    payload_size = packet.end - packet.payload;
+    if (is_tcp(&packet)) {
+        flags = frame[packet.l4 + TCP_FLAGS];
+    }
+    *v6 = packet.v6;
+    *vnet = (QdesVnet) {
+        .needs_csum = true,
+        .csum_start = packet.l4,
+        .csum_offset = qdes_packet_csum_field(&packet) - packet.l4,
+        .hdr_len = packet.payload,
+    };
+    if (payload_size <= segment_size) {
+        return true;
+    }
+    if ((payload_size - 1) / segment_size >= QDES_SEGMENT_PACKETS ||
+        flags & (SYN | RST)) {
+        return false;
+    }
+    vnet->gso_size = segment_size;
+    vnet->ecn = flags & CWR;
+    vnet->gso = !is_tcp(&packet) ? QDES_GSO_UDP :
+                packet.v6 ? QDES_GSO_TCP6 : QDES_GSO_TCP4;
+    return true;
 }
 
 static void write_tcp(QdesSegmenter *s, uint8_t *tcp, size_t payload_size)
@@ -366,7 +425,7 @@ static void write_ip(QdesSegmenter *s, uint8_t *ip, size_t ip_size)
     qdes_put_be16(ip + IP4_LENGTH, ip_size);
     qdes_put_be16(ip + IP4_ID, s->id);
     qdes_put_be16(ip + IP4_CSUM, ~qdes_csum_fold(s->ip_sum + ip_size + s->id));
-    s->id++;
+    s->id += s->packets;
 }
 
 static void write_headers(QdesSegmenter *s, uint8_t *headers,

@@ -28,6 +28,10 @@
  * frames but the last have the same size, the last is not larger.  Padding
  * stays with a frame that is not cut.
  *
+ * A superframe can also be cut into smaller superframes, of several packets
+ * each, when who gets them takes that: a path may carry more than its sender's
+ * MTU allows.
+ *
  * Pure; no memory of its own.  Frames are borrowed until the last piece was
  * taken.
  */
@@ -39,6 +43,8 @@
 
 #include "qdes/packet.h"
 #include "qdes/vnet.h"
+
+#define QDES_SEGMENT_PACKETS 128 /* in one of the smaller superframes */
 
 typedef enum QdesSegmentResult {
     QDES_SEGMENT_WHOLE,         /* to be carried as it is, no work left */
@@ -52,6 +58,8 @@ typedef struct QdesSegmenter {
     unsigned frames;            /* that are left to take */
     size_t frame_size;          /* bytes of each frame but the last */
     size_t headers_size;        /* bytes of each frame before its payload */
+    uint16_t segment_size;      /* bytes of payload in each packet, when the
+                                   frames are superframes; else 0 */
 
     /* Private. */
     bool plain;                 /* one frame, whose headers are finished */
@@ -59,6 +67,7 @@ typedef struct QdesSegmenter {
     uint8_t headers[QDES_HEADERS_MAX]; /* what all frames have in common */
     uint32_t seq;               /* of the next frame */
     uint16_t id;                /* of the next frame, IPv4 */
+    uint16_t packets;           /* in each frame but the last */
     uint8_t flags;              /* TCP flags that are left to give */
     uint16_t urgent;            /* TCP: bytes up to the end of urgent data */
     uint32_t ip_sum;            /* IPv4: of the header in @headers */
@@ -73,7 +82,8 @@ typedef struct QdesSegmenter {
  * Begin with the frame of @size bytes in @iov, of which @vnet tells what it
  * lacks.  No frame cut from it is larger than @max_frame bytes, where that is
  * possible: UDP is never cut smaller than its sender did.  @partial: whoever
- * gets the frames accepts unfinished checksums.
+ * gets the frames accepts unfinished checksums.  @max_super: the largest
+ * superframe that it takes, in bytes; 0 for none, and without @partial.
  *
  * QDES_SEGMENT_WHOLE: the frame has all that it needs and is not larger than
  * @max_frame, or cannot be cut; the segmenter is not to be used.
@@ -85,7 +95,16 @@ typedef struct QdesSegmenter {
 QdesSegmentResult qdes_segment_begin(QdesSegmenter *s, const QdesVnet *vnet,
                                      const struct iovec *iov, int iovcnt,
                                      size_t size, size_t max_frame,
-                                     bool partial);
+                                     bool partial, size_t max_super);
+
+/*
+ * What is to be known of the superframe of @size bytes at @frame, which came
+ * from somewhere with @segment_size and its checksum unfinished: @vnet, and
+ * whether it is IPv6.  False: it is none; what is needed is TCP or UDP, whole,
+ * of at most QDES_SEGMENT_PACKETS packets, not SYN or RST if more than one.
+ */
+bool qdes_segment_describe(QdesVnet *vnet, bool *v6, const uint8_t *frame,
+                           size_t size, uint16_t segment_size);
 
 /*
  * Take the next frame, of which there must be one: its @headers_size bytes of

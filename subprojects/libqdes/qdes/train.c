@@ -52,6 +52,7 @@ static bool goes_with(const QdesTxFrame *first, const QdesTxFrame *frame)
 {
     return frame->slot == first->slot && frame->flood == first->flood &&
            frame->size <= first->size &&
+           frame->header_size == first->header_size &&
            (first->flood || qdes_addr_equal(&frame->to, &first->to));
 }
 
@@ -78,6 +79,7 @@ unsigned qdes_txq_train(const QdesTxQueue *q, unsigned from, QdesTrain *train,
         .flood = first->flood,
         .fits = first->size <= first->room,
         .slot = first->slot,
+        .header_size = first->header_size,
         .iov = iov,
         .iovcnt = 1,
         .size = size,

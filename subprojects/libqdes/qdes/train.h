@@ -40,6 +40,7 @@ typedef struct QdesTrain {
     bool flood;                 /* to the group */
     bool fits;                  /* no datagram is longer than the path's MTU */
     uint32_t slot;              /* of the peer */
+    uint32_t header_size;       /* bytes before each frame */
     const struct iovec *iov;
     int iovcnt;
     size_t size;                /* bytes in all */
@@ -65,6 +66,7 @@ typedef struct QdesTxFrame {
     QdesAddr to;
     bool flood;
     uint32_t slot;
+    uint32_t header_size;       /* bytes before the frame */
     uint32_t offset, size;      /* of the datagram, in bytes[] */
     uint32_t room;              /* bytes of the path's largest datagram */
 } QdesTxFrame;

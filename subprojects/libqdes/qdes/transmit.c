@@ -53,6 +53,7 @@ static void enqueue(QdesFabric *f, QdesTxFrame *to, uint8_t *datagram,
                        to->room - QDES_WIRE_HEADER_SIZE, partial)) {
         QDES_COUNT(&f->stats, tx_mss_clamped);
     }
+    to->header_size = QDES_WIRE_HEADER_SIZE;
     to->size = QDES_WIRE_HEADER_SIZE + size;
     qdes_txq_add(&f->tx.queue, to);
 }
@@ -70,6 +71,20 @@ static uint8_t *gather(uint8_t *to, const struct iovec *iov, int iovcnt)
 
 /* Superframes, and what is too long to be copied */
 
+/* The header of the datagrams that are cut. */
+static void encode_cut_header(const QdesFabric *f, uint8_t *header,
+                              bool partial)
+{
+    if (f->tx.cut.segment_size) {
+        qdes_wire_encode_superframe(header, f->tx.cut.segment_size,
+                                    f->config.netid);
+    } else {
+        qdes_wire_encode_header(header, QDES_WIRE_DATA,
+                                partial ? QDES_WIRE_FLAG_CSUM_PARTIAL : 0,
+                                f->config.netid);
+    }
+}
+
 /* Lay out the next trains of the superframe under the knife. */
 static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial)
 {
@@ -78,6 +93,8 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial)
     unsigned frames = 0;
     unsigned pieces = 0;
     unsigned n = 0;
+    size_t header_size = cut->segment_size ? QDES_WIRE_SUPERFRAME_SIZE :
+                                             QDES_WIRE_HEADER_SIZE;
     uint8_t *header;
     QdesTrain *train;
     unsigned in_train;
@@ -91,8 +108,9 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial)
             .to = to->to,
             .flood = to->flood,
             .slot = to->slot,
+            .header_size = header_size,
             .iov = &tx->pieces[pieces],
-            .segment = QDES_WIRE_HEADER_SIZE + cut->frame_size,
+            .segment = header_size + cut->frame_size,
         };
         train->fits = train->segment <= to->room;
         for (in_train = 0;
@@ -102,21 +120,18 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial)
               train->size + train->segment <= QDES_TRAIN_BYTES);
              in_train++) {
             header = tx->headers[frames];
-            size = qdes_segment_next(cut, header + QDES_WIRE_HEADER_SIZE,
+            size = qdes_segment_next(cut, header + header_size,
                                      &tx->pieces[pieces + 1],
                                      QDES_POOL_PIECES - pieces - 1, &count);
             if (size == 0) {
                 break;
             }
-            qdes_wire_encode_header(header, QDES_WIRE_DATA,
-                                    partial ? QDES_WIRE_FLAG_CSUM_PARTIAL : 0,
-                                    f->config.netid);
+            encode_cut_header(f, header, partial);
             tx->pieces[pieces].iov_base = header;
-            tx->pieces[pieces].iov_len = QDES_WIRE_HEADER_SIZE +
-                                         cut->headers_size;
+            tx->pieces[pieces].iov_len = header_size + cut->headers_size;
             pieces += 1 + count;
             train->iovcnt += 1 + count;
-            train->size += QDES_WIRE_HEADER_SIZE + size;
+            train->size += header_size + size;
             frames++;
         }
         if (in_train == 0) {
@@ -145,6 +160,7 @@ static void keep(QdesFabric *f, QdesTxFrame *to, const QdesTrain *train)
             continue;
         }
         gather(room, iov, n);
+        to->header_size = train->header_size;
         to->size = size;
         qdes_txq_add(&f->tx.queue, to);
     }
@@ -206,7 +222,7 @@ static Departure send_laid_out(QdesFabric *f, QdesTxFrame *to, unsigned n,
 static Departure send_cut(QdesFabric *f, QdesTxFrame *to, bool partial,
                           int64_t now)
 {
-    bool is_superframe = f->tx.cut.frames > 1;
+    bool is_superframe = f->tx.cut.frames > 1 || f->tx.cut.segment_size;
     Departure departure;
 
     if (!qdes_fabric_send_queue(f, now)) {
@@ -240,6 +256,7 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         .flood = to->flood,
         .fits = size <= to->room,
         .slot = to->slot,
+        .header_size = QDES_WIRE_HEADER_SIZE,
         .iov = tx->pieces,
         .iovcnt = 1 + frame->iovcnt,
         .size = size,
@@ -287,13 +304,16 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
     QdesSegmenter *cut = &f->tx.cut;
     size_t max_frame = to->room - QDES_WIRE_HEADER_SIZE;
     bool partial = qdes_fabric_takes_partial(f, to);
+    size_t max_super = qdes_fabric_takes_superframes(f, to) ?
+                       to->room - QDES_WIRE_SUPERFRAME_SIZE : 0;
 
     if (!frame->vnet.needs_csum && !frame->vnet.gso &&
         frame->size <= MIN(max_frame, COPY_MAX)) {
         return send_small(f, to, frame, now);
     }
     switch (qdes_segment_begin(cut, &frame->vnet, frame->iov, frame->iovcnt,
-                               frame->size, max_frame, partial)) {
+                               frame->size, max_frame, partial,
+                               max_super)) {
     case QDES_SEGMENT_BAD:
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_offload);
         return DEPARTED;
@@ -303,7 +323,7 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
             return send_small_cut(f, to, partial, now);
         }
         if (QDES_WIRE_HEADER_SIZE + cut->frame_size > QDES_TRAIN_BYTES) {
-            break;
+            break;              /* only what could not be cut to fit */
         }
         return send_cut(f, to, partial, now);
     case QDES_SEGMENT_WHOLE:

@@ -21,15 +21,22 @@
 #include "qdes/underlay.h"
 
 #define QDES_RX_SIZE 65536      /* bytes, no datagram and no train is larger */
+#define QDES_RX_STRIDE (QDES_RX_HEADROOM + QDES_RX_SIZE)
 
 typedef struct QdesUnderlayIo {
     bool segment;               /* UDP_SEGMENT works, as far as is known */
     struct sockaddr_storage group;
     socklen_t group_len;        /* 0: no interface has it */
-    uint8_t *rx;                /* QDES_RX_BATCH times QDES_RX_SIZE bytes */
+    uint8_t *rx;                /* QDES_RX_BATCH times QDES_RX_STRIDE bytes */
     bool long_rx;               /* the last batch had long datagrams */
     struct QdesMmsg *mmsg;      /* underlay-mmsg.c's own */
 } QdesUnderlayIo;
+
+/* The buffer number @n. */
+static inline uint8_t *qdes_underlay_io_rx(const QdesUnderlayIo *io, int n)
+{
+    return io->rx + n * QDES_RX_STRIDE + QDES_RX_HEADROOM;
+}
 
 /* The destination of @train; returns its length, 0: there is none. */
 socklen_t qdes_underlay_io_to(const QdesUnderlayIo *io, const QdesTrain *train,

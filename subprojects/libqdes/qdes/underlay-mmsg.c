@@ -166,7 +166,7 @@ int qdes_mmsg_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains,
 
     max = MIN(max, io->long_rx ? LONG_BATCH : QDES_RX_BATCH);
     for (i = 0; i < max; i++) {
-        m->iov[i].iov_base = io->rx + i * QDES_RX_SIZE;
+        m->iov[i].iov_base = qdes_underlay_io_rx(io, i);
         m->iov[i].iov_len = QDES_RX_SIZE;
         m->msg[i].msg_hdr = (struct msghdr) {
             .msg_name = &m->addr[i],

@@ -49,7 +49,7 @@ static int io_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains, int max,
 
     for (n = 0; n < MIN(max, QDES_RX_BATCH); n++) {
         train = &trains[n];
-        train->data = io->rx + n * QDES_RX_SIZE;
+        train->data = qdes_underlay_io_rx(io, n);
         do {
             len = sizeof(ss);
             ret = recvfrom(fd, train->data, QDES_RX_SIZE, 0,

@@ -220,7 +220,7 @@ QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
                 opaque);
     set_buffers(u, "rcvbuf", GROUP, SO_RCVBUF, config->rcvbuf,
                 DEFAULT_RCVBUF, host, opaque);
-    u->io.rx = g_malloc(QDES_RX_BATCH * QDES_RX_SIZE);
+    u->io.rx = g_malloc(QDES_RX_BATCH * QDES_RX_STRIDE);
     u->os->io_open(&u->io, u->fd[UNICAST], u->fd[GROUP], config->gso);
     /* Watch first, look afterwards: so no change falls in between. */
     u->monitor_fd = u->os->monitor_open();

@@ -38,6 +38,7 @@ typedef struct QdesUnderlayIo QdesUnderlayIo;
 
 #define QDES_TX_BATCH 32        /* trains in one call */
 #define QDES_RX_BATCH 16        /* trains in one call */
+#define QDES_RX_HEADROOM 64     /* bytes before each that nobody uses */
 
 /* What was read by one call: a datagram, or several of one sender that the
  * kernel put together.  All have @segment bytes, the last may be shorter. */

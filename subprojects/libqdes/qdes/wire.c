@@ -19,6 +19,7 @@ static bool is_known_type(unsigned type)
 QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
                                 size_t size)
 {
+    size_t header_size = QDES_WIRE_HEADER_SIZE;
     uint8_t flags;
 
     if (size < QDES_WIRE_HEADER_SIZE) {
@@ -34,13 +35,18 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
         return QDES_WIRE_BAD_TYPE;
     }
     flags = data[3];
-    if (flags & ~(QDES_WIRE_FLAG_CSUM_PARTIAL | QDES_WIRE_FLAG_SEALED) ||
+    if (flags & ~(QDES_WIRE_FLAG_CSUM_PARTIAL | QDES_WIRE_FLAG_SEALED |
+                  QDES_WIRE_FLAG_SUPERFRAME) ||
         (flags & QDES_WIRE_FLAG_CSUM_PARTIAL &&
-         (data[2] & 0x0f) != QDES_WIRE_DATA)) {
+         (data[2] & 0x0f) != QDES_WIRE_DATA) ||
+        (flags & QDES_WIRE_FLAG_SUPERFRAME &&
+         !(flags & QDES_WIRE_FLAG_CSUM_PARTIAL))) {
         return QDES_WIRE_BAD_FLAGS;
     }
     header->type = data[2] & 0x0f;
     header->csum_partial = flags & QDES_WIRE_FLAG_CSUM_PARTIAL;
+    header->superframe = flags & QDES_WIRE_FLAG_SUPERFRAME;
+    header->segment_size = 0;
     header->netid = qdes_get_be32(data + 4);
     header->payload = data + QDES_WIRE_HEADER_SIZE;
     header->payload_size = size - QDES_WIRE_HEADER_SIZE;
@@ -51,12 +57,20 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
         return size <= QDES_WIRE_CONTROL_MAX ? QDES_WIRE_OK
                                              : QDES_WIRE_BAD_TLV;
     }
-    if (header->payload_size < QDES_FRAME_MIN) {
+    if (header->superframe) {
+        header_size = QDES_WIRE_SUPERFRAME_SIZE;
+    }
+    if (size < header_size + QDES_FRAME_MIN) {
         return QDES_WIRE_FRAME_SHORT;
     }
-    if (header->payload_size > QDES_FRAME_MAX) {
+    if (size > QDES_WIRE_HEADER_SIZE + QDES_FRAME_MAX) {
         return QDES_WIRE_FRAME_LONG;
     }
+    if (header->superframe) {
+        header->segment_size = qdes_get_be16(data + QDES_WIRE_HEADER_SIZE);
+    }
+    header->payload = data + header_size;
+    header->payload_size = size - header_size;
     return QDES_WIRE_OK;
 }
 
@@ -68,6 +82,15 @@ void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
     data[2] = QDES_WIRE_VERSION << 4 | type;
     data[3] = flags;
     qdes_put_be32(data + 4, netid);
+}
+
+void qdes_wire_encode_superframe(uint8_t data[QDES_WIRE_SUPERFRAME_SIZE],
+                                 uint16_t segment_size, uint32_t netid)
+{
+    qdes_wire_encode_header(data, QDES_WIRE_DATA,
+                            QDES_WIRE_FLAG_CSUM_PARTIAL |
+                            QDES_WIRE_FLAG_SUPERFRAME, netid);
+    qdes_put_be16(data + QDES_WIRE_HEADER_SIZE, segment_size);
 }
 
 /* One known TLV; false when its length or value cannot be. */

@@ -25,6 +25,7 @@
 #define QDES_WIRE_MAGIC 0x5144
 #define QDES_WIRE_VERSION 1
 #define QDES_WIRE_HEADER_SIZE 8         /* bytes */
+#define QDES_WIRE_SUPERFRAME_SIZE 10    /* bytes, header with segment size */
 #define QDES_WIRE_CONTROL_MAX 1200      /* bytes of a control message, whole */
 #define QDES_WIRE_HELLO_SIZE 128        /* bytes that hold any HELLO of ours */
 
@@ -37,10 +38,12 @@ typedef enum QdesWireType {
 enum {
     QDES_WIRE_FLAG_CSUM_PARTIAL = 0x01,
     QDES_WIRE_FLAG_SEALED = 0x02,
+    QDES_WIRE_FLAG_SUPERFRAME = 0x04,
 };
 
 enum {
     QDES_WIRE_CAP_CSUM_PARTIAL = 0x00000001,
+    QDES_WIRE_CAP_SUPERFRAME = 0x00000002,
 };
 
 typedef enum QdesWireTlv {
@@ -68,8 +71,10 @@ typedef enum QdesWireResult {
 typedef struct QdesWireHeader {
     QdesWireType type;
     bool csum_partial;
+    bool superframe;
+    uint16_t segment_size;      /* of a superframe: bytes in each packet */
     uint32_t netid;
-    const uint8_t *payload;     /* what follows the header */
+    const uint8_t *payload;     /* the frame, or the TLVs */
     size_t payload_size;
 } QdesWireHeader;
 
@@ -95,6 +100,10 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
 void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
                              QdesWireType type, uint8_t flags,
                              uint32_t netid);
+
+/* Write the header of a superframe. */
+void qdes_wire_encode_superframe(uint8_t data[QDES_WIRE_SUPERFRAME_SIZE],
+                                 uint16_t segment_size, uint32_t netid);
 
 /*
  * Read the TLVs of a HELLO or BYE.  Unknown TLVs are skipped.  Returns
