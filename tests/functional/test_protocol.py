@@ -4,6 +4,7 @@
 libqdes itself is checked against the vectors by tests/unit/test-wire.c.
 """
 
+import dataclasses
 import os
 import random
 import re
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import packets
 import qdeswire
+import superframes
 from qdeswire import Bye, Data, Drop, Hello
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,9 +24,19 @@ VECTORS = qdeswire.load_vectors()
 BY_NAME = {v['name']: v for v in VECTORS}
 
 MEMBERS = {'name', 'why', 'hex', 'repeat', 'result', 'needs', 'type', 'netid',
-           'frame-size', 'hello', 'canonical', 'bytes'}
+           'frame-size', 'segment-size', 'packets', 'hello', 'canonical',
+           'bytes'}
 HELLO_MEMBERS = {'instance', 'capabilities', 'mtu', 'name', 'hold-time'}
 SOUND = {'ok', 'sealed', 'frame-short', 'frame-long', 'bad-tlv'}
+
+
+def is_superframe(vector):
+    return vector['bytes'][3:4] == b'\5'
+
+
+def frame_offset(vector):
+    """Where the frame of DATA begins that is sound."""
+    return 10 if is_superframe(vector) else 8
 
 
 def vectors(*results):
@@ -61,7 +74,7 @@ def rows(title, header):
 def defines(*names):
     """Numbers (and texts) that libqdes' headers define."""
     text = ''.join((QDES / name).read_text() for name in
-                   ('config.h', 'fabric.h', 'wire.h'))
+                   ('config.h', 'fabric.h', 'segment.h', 'wire.h'))
     found = []
     for name in names:
         match = re.search(rf'(?:#define {name} +|^ +{name} = )"?([\w.:]+)',
@@ -84,11 +97,16 @@ def test_vectors_are_well_formed():
         sound = vector['result'] in SOUND
         assert ('netid' in vector, 'type' in vector) == (sound, sound), \
             vector['name']
-        assert vector.get('needs', 'seal') in ('seal', 'csum-partial')
+        assert vector.get('needs', 'seal') in ('seal', 'csum-partial',
+                                               'superframe')
+        assert (vector.get('needs') == 'superframe') == (
+            sound and is_superframe(vector))
         assert vector.get('canonical', True) is True
         taken = vector['result'] == 'ok'
         is_data = vector.get('type') == 'data'
         assert ('frame-size' in vector) == (taken and is_data)
+        for member in 'segment-size', 'packets':
+            assert (member in vector) == (taken and is_superframe(vector))
         assert ('hello' in vector) == (taken and not is_data)
         hello = vector.get('hello', {'instance': '0' * 16})
         assert set(hello) <= HELLO_MEMBERS
@@ -118,9 +136,23 @@ def test_vectors_cover_the_protocol():
     for bit in range(8):
         assert 1 << bit in [h[2] for h in header if h[0] == 1], f'bit {bit}'
     assert {len(v['bytes']) for v in some('short')} == set(range(8))
-    assert {len(v['bytes']) - 8 for v in some('frame-short')} == set(range(14))
-    sizes = {v['frame-size'] for v in some('ok', type='data')}
-    assert {14, 65499} <= sizes
+    short = {n: {len(v['bytes']) - n for v in some('frame-short')
+                 if frame_offset(v) == n} for n in (8, 10)}
+    assert short[8] == set(range(14))
+    assert short[10] >= {-2, -1, 0, 13}
+    sizes = {n: {v['frame-size'] for v in some('ok', type='data')
+                 if frame_offset(v) == n} for n in (8, 10)}
+    assert {14, 65499} <= sizes[8]
+    assert max(sizes[10]) == 65497
+    assert 65498 in {len(v['bytes']) - 10 for v in some('frame-long')
+                     if is_superframe(v)}
+    taken = some('ok', needs='superframe')
+    assert {(p.v6, p.proto) for p in (
+        superframes.find(v['bytes'][10:]) for v in taken)} == {
+            (v6, proto) for v6 in (False, True)
+            for proto in (packets.TCP, packets.UDP)}
+    assert {1, 2, 3, 128} <= {v['packets'] for v in taken}
+    assert {1, 65535} <= {v['segment-size'] for v in taken}
     netids = {v['netid'] for v in some('ok')}
     assert {0, 0xffffffff} <= netids
     for name in ('hello-full', 'bye'):
@@ -150,7 +182,9 @@ def test_decode(vector):
     assert message.netid == vector['netid']
     if vector['type'] == 'data':
         assert len(message.frame) == vector['frame-size']
-        assert message.frame == vector['bytes'][8:]
+        assert message.frame == vector['bytes'][frame_offset(vector):]
+        assert message.csum_partial == bool(vector['bytes'][3] & 1)
+        assert message.segment_size == vector.get('segment-size')
         return
     want = vector['hello']
     assert message.instance == int(want['instance'], 16)
@@ -186,7 +220,8 @@ def test_every_truncation(vector):
         if size < 8:
             want = 'short'
         elif vector['type'] == 'data':
-            want = 'frame-short' if size < 8 + 14 else 'ok'
+            start = frame_offset(vector)
+            want = 'frame-short' if size < start + 14 else 'ok'
         else:
             want = 'ok' if size in ends else 'bad-tlv'
         try:
@@ -204,8 +239,10 @@ def test_random_messages():
     for _ in range(2000):
         netid = rng.choice([0, 0xffffffff, rng.getrandbits(32)])
         instance = rng.getrandbits(64) or 1
+        frame = rng.randbytes(rng.randrange(14, 1600))
         message = rng.choice([
-            Data(netid, rng.randbytes(rng.randrange(14, 1600))),
+            Data(netid, frame, rng.random() < 0.5),
+            Data(netid, frame, True, rng.getrandbits(16)),
             Bye(netid, instance),
             Hello(netid, instance, rng.getrandbits(rng.choice([0, 1, 32])),
                   rng.getrandbits(rng.choice([0, 16, 32])),
@@ -213,6 +250,138 @@ def test_random_messages():
                                       k=rng.randrange(16))),
                   rng.getrandbits(rng.choice([0, 16])))])
         assert qdeswire.decode(qdeswire.encode(message)) == message
+
+
+def test_flag_combinations():
+    """Every value of the Flags field, with every type that is defined."""
+    body = bytes.fromhex('0001 0008 0123456789abcdef') + bytes(20)
+    for type in (qdeswire.TYPE_DATA, qdeswire.TYPE_HELLO, qdeswire.TYPE_BYE):
+        good = [0, 1, 5] if type == qdeswire.TYPE_DATA else [0]
+        for flags in range(256):
+            try:
+                message = qdeswire.decode(
+                    qdeswire.header(type, 0, flags) +
+                    (body if type == qdeswire.TYPE_DATA else body[:12]))
+                assert flags in good
+            except Drop as drop:
+                assert drop.result == (
+                    'sealed' if flags & 2 and flags & ~2 in good else
+                    'bad-flags')
+                continue
+            if type == qdeswire.TYPE_DATA:
+                assert message.csum_partial == bool(flags)
+                assert message.segment_size == (1 if flags == 5 else None)
+
+
+# Superframes, and what they stand for
+
+@pytest.mark.parametrize('vector', [
+    pytest.param(v, id=v['name']) for v in VECTORS
+    if v['result'] == 'ok' and v['bytes'][3]])
+def test_vectors_packets(vector):
+    """Flagged frames are of the kind that is to be flagged, their field
+    holds the right sum, and nothing is lost in between the packets."""
+    data = qdeswire.decode(vector['bytes'])
+    whole = superframes.find(data.frame)
+    cut = superframes.packets(data)
+    assert len(cut) == vector.get('packets', 1)
+    size = data.segment_size or len(data.frame)
+    joined = b''
+    for frame in cut:
+        place = superframes.find(frame)
+        assert place.payload == whole.payload and place.end == len(frame)
+        assert finished(frame, place)
+        payload = frame[place.payload:]
+        assert len(payload) == size or frame is cut[-1]
+        joined += payload
+    assert joined == data.frame[whole.payload:whole.end]
+
+
+def finished(frame, place):
+    """Is every checksum of the frame right?"""
+    source, target = ((8, 24), (24, 40)) if place.v6 else ((12, 16), (16, 20))
+    l3, l4 = frame[place.l3:place.l4], frame[place.l4:place.end]
+    pseudo = (l3[slice(*source)] + l3[slice(*target)] +
+              len(l4).to_bytes(4, 'big') + place.proto.to_bytes(4, 'big'))
+    return (packets.ones_sum(pseudo + l4) == 0xffff and
+            (place.v6 or packets.ones_sum(l3) == 0xffff))
+
+
+def test_random_superframes():
+    """Packets in full, made one by one, are what the whole is cut into."""
+    rng = packets.seeded()
+    seen = set()
+    for _ in range(400):
+        # As long as it may be, but for its Ethernet header with tags.
+        whole, size = packets.random_superframe(rng, largest=65475)
+        data = Data(1, whole.encode(partial=True), True, size)
+        want = []
+        for at in range(0, len(whole.payload), size):
+            last = at + size >= len(whole.payload)
+            lost = 0 if last else packets.FIN | packets.PSH
+            lost |= packets.CWR if at else 0
+            want.append(dataclasses.replace(
+                whole, id=(whole.id + at // size) & 0xffff,
+                seq=whole.seq + at, flags=whole.flags & ~lost,
+                payload=whole.payload[at:at + size]).encode())
+        assert len(data.frame) <= qdeswire.SUPERFRAME_MAX
+        assert qdeswire.decode(qdeswire.encode(data)) == data
+        assert superframes.packets(data) == want
+        seen.add((whole.v6, whole.proto, len(want) > 1))
+    assert len(seen) == 8
+
+
+def test_urgent_data():
+    data = qdeswire.decode(BY_NAME['superframe-urgent']['bytes'])
+    l4 = superframes.find(data.frame).l4
+    seen = [(frame[l4 + 13] & superframes.URG,
+             int.from_bytes(frame[l4 + 18:l4 + 20], 'big'))
+            for frame in superframes.packets(data)]
+    assert seen[:2] == [(superframes.URG, 13), (superframes.URG, 3)]
+    assert seen[2][0] == 0 and len(seen) == 3
+
+
+TCP = packets.Packet(payload=bytes(300))
+UDP = packets.Packet(proto=packets.UDP, payload=bytes(300))
+ROUTE = (43, b'\x02\1' + bytes(20))
+
+
+def altered(packet, change=None, **values):
+    frame = bytearray(dataclasses.replace(packet, **values).encode(True))
+    return bytes(change(frame) or frame) if change else bytes(frame)
+
+
+@pytest.mark.parametrize('frame, size', [
+    (altered(TCP), 0),
+    (altered(UDP), 0),
+    (altered(TCP, payload=bytes(129)), 1),
+    (altered(UDP, v6=True, payload=bytes(1025)), 8),
+    (altered(TCP, flags=packets.ACK | superframes.SYN), 100),
+    (altered(TCP, v6=True, flags=superframes.RST), 299),
+    (altered(TCP, lambda f: f + b'\0'), 100),          # padding
+    (altered(TCP, lambda f: f[:-1]), 100),
+    (altered(TCP, frag=0x2000), 100),
+    (altered(TCP, frag=1), 100),
+    (altered(TCP, tags=[(0x8100, 1)] * 3), 100),
+    (altered(TCP, v6=True, extensions=[ROUTE]), 100),
+    (altered(TCP, proto=1), 100),
+    (altered(UDP, lambda f: f.__setitem__(39, 0)), 100),    # its length
+    (bytes.fromhex('020000000002 020000000001 88b5') + bytes(300), 100),
+])
+def test_no_superframes(frame, size):
+    """What a receiver drops, though the wire format is kept."""
+    data = qdeswire.decode(qdeswire.encode(Data(1, frame, True, size)))
+    with pytest.raises(superframes.Bad) as bad:
+        superframes.packets(data)
+    assert bad.value.counter == 'rx-drop-superframe'
+    # Where the frame is the reason, that of CSUM_PARTIAL is the same.
+    data = Data(1, frame, True)
+    if bad.value.reason == 'frame':
+        with pytest.raises(superframes.Bad) as bad:
+            superframes.packets(data)
+        assert bad.value.counter == 'rx-drop-csum'
+    else:
+        assert superframes.packets(data)
 
 
 def test_clean_name_against_pythons_decoder():
@@ -252,6 +421,32 @@ def test_page_flags():
     assert flags == qdeswire.FLAGS
     for bit, name in flags.items():
         assert defines(f'QDES_WIRE_FLAG_{name}') == [bit]
+
+
+def test_page_capabilities():
+    text = [r[3] for r in rows('Control messages and TLVs', 'type')
+            if r[1] == 'CAPABILITIES'][0]
+    bits = {int(bit, 16): name for bit, name in re.findall(
+        r'\((0x[0-9a-f]{8})\): DATA with (\w+)', text)}
+    assert bits == qdeswire.CAPABILITIES
+    assert bits == {1 << int(n): bits[1 << int(n)]
+                    for n in re.findall(r'bit (\d+)', text)}
+    for bit, name in bits.items():
+        assert defines(f'QDES_WIRE_CAP_{name}') == [bit]
+
+
+def test_page_superframes():
+    assert rows('DATA', 'field')[0][:3] == ['Segment size', '8', '16 bits']
+    most, = defines('QDES_SEGMENT_PACKETS')
+    assert most == superframes.PACKETS_MAX
+    text = ' '.join(PAGE.split())
+    assert f'There are at most {most}.' in text
+    assert f'more than {most} packets' in text
+    size, = defines('QDES_WIRE_SUPERFRAME_SIZE')
+    assert size == qdeswire.SUPERFRAME_SIZE
+    assert (qdeswire.SUPERFRAME_MAX - qdeswire.FRAME_MAX ==
+            qdeswire.HEADER_SIZE - size)
+    assert f'({qdeswire.FRAME_MIN} to {qdeswire.SUPERFRAME_MAX} bytes)' in text
 
 
 def test_page_tlvs():
@@ -348,7 +543,7 @@ def test_page_example():
 
 
 def test_page_links():
-    titles = re.findall(r'^## (.*)', PAGE, re.MULTILINE)
+    titles = re.findall(r'^##+ (.*)', PAGE, re.MULTILINE)
     anchors = {re.sub(r'[^a-z -]', '', t.lower()).replace(' ', '-')
                for t in titles}
     for target in re.findall(r'\]\(([^)]+)\)', PAGE):

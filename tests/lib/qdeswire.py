@@ -8,6 +8,8 @@ protocol shows as a failed test.
     decode(datagram) -> Data | Hello | Bye, or raises Drop with the reason
     encode(message)  -> datagram
 
+What a Data's frame stands for, when it is a superframe, is superframes.py's.
+
 The reasons are the results of docs/protocol.md; load_vectors() reads the
 datagrams that say what is what.
 """
@@ -24,8 +26,10 @@ GROUP_V4 = '239.192.81.68'
 GROUP_V6 = 'ff15::5144'
 
 HEADER_SIZE = 8
+SUPERFRAME_SIZE = 10    # header and Segment size
 FRAME_MIN = 14
 FRAME_MAX = 65499
+SUPERFRAME_MAX = 65497
 CONTROL_MAX = 1200
 NAME_MAX = 63
 
@@ -33,8 +37,10 @@ TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
          5: 'PEERS', 6: 'CHALLENGE', 7: 'RESPONSE'}
 TYPE_DATA, TYPE_HELLO, TYPE_BYE = 0, 1, 2
 
-FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED'}
-FLAG_CSUM_PARTIAL, FLAG_SEALED = 0x01, 0x02
+FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED', 0x04: 'SUPERFRAME'}
+FLAG_CSUM_PARTIAL, FLAG_SEALED, FLAG_SUPERFRAME = FLAGS
+CAPABILITIES = {0x00000001: 'CSUM_PARTIAL', 0x00000002: 'SUPERFRAME'}
+CAP_CSUM_PARTIAL, CAP_SUPERFRAME = CAPABILITIES
 
 TLVS = {1: 'INSTANCE', 2: 'CAPABILITIES', 3: 'MTU', 4: 'NAME', 5: 'HOLD-TIME',
         6: 'PEERS', 7: 'NONCE'}
@@ -75,10 +81,11 @@ class Drop(Exception):
 
 @dataclasses.dataclass
 class Data:
-    """One Ethernet frame."""
+    """One Ethernet frame; with a segment size, a superframe."""
     netid: int
     frame: bytes
     csum_partial: bool = False
+    segment_size: int | None = None
 
     type = TYPE_DATA
 
@@ -125,9 +132,12 @@ def tlv(type, value, length=None):
 def encode(message):
     """Return the datagram of a Data, Hello or Bye."""
     if message.type == TYPE_DATA:
-        return header(TYPE_DATA, message.netid,
-                      FLAG_CSUM_PARTIAL if message.csum_partial else 0
-                      ) + message.frame
+        flags = FLAG_CSUM_PARTIAL if message.csum_partial else 0
+        size = b''
+        if message.segment_size is not None:
+            flags |= FLAG_SUPERFRAME
+            size = struct.pack('>H', message.segment_size)
+        return header(TYPE_DATA, message.netid, flags) + size + message.frame
     out = header(message.type, message.netid)
     out += tlv(TLV_INSTANCE, struct.pack('>Q', message.instance))
     if message.type == TYPE_BYE:
@@ -234,18 +244,27 @@ def decode(datagram):
         raise Drop('bad-version', f'{version}')
     if type not in (TYPE_DATA, TYPE_HELLO, TYPE_BYE):
         raise Drop('bad-type', f'{type} ({TYPES.get(type, "unassigned")})')
-    allowed = FLAG_SEALED | (FLAG_CSUM_PARTIAL if type == TYPE_DATA else 0)
+    allowed = FLAG_SEALED
+    if type == TYPE_DATA:
+        allowed |= FLAG_CSUM_PARTIAL
+        if flags & FLAG_CSUM_PARTIAL:
+            allowed |= FLAG_SUPERFRAME
     if flags & ~allowed:
         raise Drop('bad-flags', f'{flags:#04x}')
     if flags & FLAG_SEALED:
         raise Drop('sealed', 'no key', type, netid)
     payload = datagram[HEADER_SIZE:]
     if type == TYPE_DATA:
+        segment_size, longest = None, FRAME_MAX
+        if flags & FLAG_SUPERFRAME:
+            segment_size = int.from_bytes(payload[:2], 'big')
+            payload, longest = payload[2:], SUPERFRAME_MAX
         if len(payload) < FRAME_MIN:
             raise Drop('frame-short', f'{len(payload)} bytes', type, netid)
-        if len(payload) > FRAME_MAX:
+        if len(payload) > longest:
             raise Drop('frame-long', f'{len(payload)} bytes', type, netid)
-        return Data(netid, payload, bool(flags & FLAG_CSUM_PARTIAL))
+        return Data(netid, payload, bool(flags & FLAG_CSUM_PARTIAL),
+                    segment_size)
     if len(datagram) > CONTROL_MAX:
         raise Drop('bad-tlv', f'a message of {len(datagram)} bytes', type,
                    netid)
