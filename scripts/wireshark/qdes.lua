@@ -5,8 +5,8 @@
 --
 -- It shows what a receiver would make of each datagram: one that a receiver
 -- without optional parts drops has qdes.malformed with the reason, as
--- docs/protocol.md names it.  CSUM_PARTIAL and SEALED are no reasons here,
--- for there are receivers that take them.
+-- docs/protocol.md names it.  CSUM_PARTIAL, SUPERFRAME and SEALED are no
+-- reasons here, for there are receivers that take them.
 --
 -- Two lengths matter everywhere: what was sent (reported_len) decides whether
 -- a datagram is well-formed; what the capture holds (len), which may be less,
@@ -24,7 +24,8 @@ local PORT = 20804
 local MAGIC = 0x5144
 local VERSION = 1
 local HEADER_SIZE = 8
-local FRAME_MIN, FRAME_MAX = 14, 65499
+local SUPERFRAME_SIZE = 10      -- the header and Segment size
+local FRAME_MIN, FRAME_END = 14, 65507
 local CONTROL_MAX = 1200
 local TLV_HEADER_SIZE = 4
 local SESSION_SIZE, NUMBER_SIZE, TAG_SIZE = 8, 8, 16
@@ -41,7 +42,7 @@ local TYPES = {
     [4] = "ECHO-REPLY", [5] = "PEERS", [6] = "CHALLENGE", [7] = "RESPONSE",
 }
 
-local CSUM_PARTIAL, SEALED = 0x01, 0x02
+local CSUM_PARTIAL, SEALED, SUPERFRAME = 0x01, 0x02, 0x04
 
 local INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME = 1, 2, 3, 4, 5
 local TLVS = {
@@ -71,10 +72,15 @@ local f = {
         "The inner checksum holds the sum of the pseudo-header alone"),
     flags_sealed = ProtoField.bool("qdes.flags.sealed", "SEALED", 8, nil,
         0x02, "Encrypted and authenticated"),
+    flags_superframe = ProtoField.bool("qdes.flags.superframe", "SUPERFRAME",
+        8, nil, 0x04, "The frame stands for several packets"),
     flags_reserved = ProtoField.uint8("qdes.flags.reserved", "Reserved",
-        base.HEX, nil, 0xfc),
+        base.HEX, nil, 0xf8),
     netid = ProtoField.uint32("qdes.netid", "Network ID", base.DEC),
 
+    segment_size = ProtoField.uint16("qdes.segment_size", "Segment size",
+        base.DEC, nil, nil,
+        "Bytes of payload in each packet of a superframe but the last"),
     frame = ProtoField.bytes("qdes.frame", "Frame", base.NONE,
         "The frame, where it is not dissected"),
     frame_length = ProtoField.uint32("qdes.frame.length", "Frame length",
@@ -99,8 +105,11 @@ local f = {
     capabilities_csum_partial = ProtoField.bool(
         "qdes.capabilities.csum_partial", "Accepts CSUM_PARTIAL", 32, nil,
         0x00000001),
+    capabilities_superframe = ProtoField.bool(
+        "qdes.capabilities.superframe", "Accepts SUPERFRAME", 32, nil,
+        0x00000002),
     capabilities_reserved = ProtoField.uint32("qdes.capabilities.reserved",
-        "Reserved", base.HEX, nil, 0xfffffffe),
+        "Reserved", base.HEX, nil, 0xfffffffc),
     mtu = ProtoField.uint32("qdes.mtu", "MTU", base.DEC, nil, nil,
         "The longest frame that the sender accepts, in bytes"),
     name = ProtoField.string("qdes.name", "Name", base.UNICODE),
@@ -177,14 +186,23 @@ local function check_header(h)
         return "bad-type", string.format("Type %d (%s) is not defined in " ..
             "version %d", h.type, TYPES[h.type] or "unassigned", VERSION)
     end
-    if h.flags > CSUM_PARTIAL + SEALED then
+    if h.flags > CSUM_PARTIAL + SEALED + SUPERFRAME then
         return "bad-flags", string.format("Reserved flags are set: 0x%02x",
             h.flags)
     end
     if has_bit(h.flags, CSUM_PARTIAL) and h.type ~= DATA then
         return "bad-flags", "CSUM_PARTIAL is for DATA only"
     end
+    if has_bit(h.flags, SUPERFRAME) and not has_bit(h.flags, CSUM_PARTIAL)
+    then
+        return "bad-flags", "SUPERFRAME is only for DATA with CSUM_PARTIAL"
+    end
     return nil
+end
+
+-- Where the frame of DATA begins.
+local function frame_offset(h)
+    return has_bit(h.flags, SUPERFRAME) and SUPERFRAME_SIZE or HEADER_SIZE
 end
 
 -- Go through the TLVs of a control message.  Returns a list of them; if the
@@ -324,6 +342,7 @@ local function add_header(tree, tvb, h)
     local flags = tree:add(f.flags, tvb(3, 1))
     flags:add(f.flags_csum_partial, tvb(3, 1))
     flags:add(f.flags_sealed, tvb(3, 1))
+    flags:add(f.flags_superframe, tvb(3, 1))
     flags:add(f.flags_reserved, tvb(3, 1))
     local names = {}
     if has_bit(h.flags, CSUM_PARTIAL) then
@@ -331,6 +350,9 @@ local function add_header(tree, tvb, h)
     end
     if has_bit(h.flags, SEALED) then
         names[#names + 1] = "SEALED"
+    end
+    if has_bit(h.flags, SUPERFRAME) then
+        names[#names + 1] = "SUPERFRAME"
     end
     if #names > 0 then
         flags:append_text(" (" .. table.concat(names, ", ") .. ")")
@@ -350,6 +372,7 @@ local function add_value(tree, tlv, value)
     elseif tlv.type == CAPABILITIES then
         local item = tree:add(f.capabilities, value)
         item:add(f.capabilities_csum_partial, value)
+        item:add(f.capabilities_superframe, value)
         item:add(f.capabilities_reserved, value)
         return string.format("0x%08x", value:uint())
     elseif tlv.type == MTU then
@@ -447,24 +470,31 @@ end
 local ethernet = Dissector.get("eth_withoutfcs")
 
 local function show_data(tvb, pinfo, tree, root, h)
-    local size = tvb:reported_len() - HEADER_SIZE
+    local offset = frame_offset(h)
+    -- Negative where even Segment size is not whole.
+    local size = math.max(tvb:reported_len() - offset, 0)
+    local held = math.max(tvb:len() - offset, 0)
 
+    if offset == SUPERFRAME_SIZE and captured(tvb, HEADER_SIZE, 2) then
+        tree:add(f.segment_size, tvb(HEADER_SIZE, 2))
+    end
     tree:add(f.frame_length, size):set_generated()
-    pinfo.cols.info = string.format("DATA netid=%d, frame of %s", h.netid,
-        bytes(size))
-    if size < FRAME_MIN or size > FRAME_MAX then
+    pinfo.cols.info = string.format("DATA netid=%d, %s of %s", h.netid,
+        offset == SUPERFRAME_SIZE and "superframe" or "frame", bytes(size))
+    if size < FRAME_MIN or offset + size > FRAME_END then
         local item = tree
         local text = string.format("A frame of %s; %d to %d are allowed",
-            bytes(size), FRAME_MIN, FRAME_MAX)
-        if tvb:len() > HEADER_SIZE then
-            item = tree:add(f.frame, tvb(HEADER_SIZE))
+            bytes(size), FRAME_MIN, FRAME_END - offset)
+        if tvb:reported_len() < offset then
+            text = "Segment size is not whole"
+        elseif held > 0 then
+            item = tree:add(f.frame, tvb(offset))
         end
         add_malformed(tree, item,
             size < FRAME_MIN and "frame-short" or "frame-long", text)
         pinfo.cols.info:append(" [Malformed]")
         return
     end
-    local held = tvb:len() - HEADER_SIZE
     if held < size then
         -- Lua cannot hand on how long the frame was, so that the protocols
         -- inside may call malformed what is only cut.
@@ -473,13 +503,13 @@ local function show_data(tvb, pinfo, tree, root, h)
     end
     if held < FRAME_MIN then
         if held > 0 then
-            tree:add(f.frame, tvb(HEADER_SIZE))
+            tree:add(f.frame, tvb(offset))
         end
         return
     end
     local level = tonumber(pinfo.private.qdes_level or 1)
     if level > MAX_NESTING then
-        tree:add(f.frame, tvb(HEADER_SIZE)):add_proto_expert_info(expert_odd,
+        tree:add(f.frame, tvb(offset)):add_proto_expert_info(expert_odd,
             string.format("QDES in QDES, level %d: not dissected further",
                 level))
         return
@@ -487,7 +517,7 @@ local function show_data(tvb, pinfo, tree, root, h)
     pinfo.private.qdes_level = tostring(level + 1)
     -- Fails when a dissector inside gives up; that is in the tree by then.
     pcall(function()
-        ethernet:call(tvb(HEADER_SIZE):tvb(), pinfo, root)
+        ethernet:call(tvb(offset):tvb(), pinfo, root)
     end)
     pinfo.private.qdes_level = tostring(level)
 end
@@ -521,7 +551,7 @@ local function dissect(tvb, pinfo, root)
     if has_bit(h.flags, SEALED) then
         show_sealed(tvb, pinfo, tree, h)
     elseif h.type == DATA then
-        tree:set_len(HEADER_SIZE)
+        tree:set_len(math.min(frame_offset(h), tvb:len()))
         show_data(tvb, pinfo, tree, root, h)
     else
         show_control(tvb, pinfo, tree, h)
@@ -545,8 +575,7 @@ local function heuristic(tvb, pinfo, root)
             return false
         end
     elseif h.type == DATA then
-        if size < HEADER_SIZE + FRAME_MIN or
-            size > HEADER_SIZE + FRAME_MAX then
+        if size < frame_offset(h) + FRAME_MIN or size > FRAME_END then
             return false
         end
     else
