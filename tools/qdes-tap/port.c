@@ -11,6 +11,7 @@
 #include "tapoffload.h"
 
 #define PORT_BUDGET 64              /* frames from the TAP for each event */
+#define PORT_BURST_US 20            /* frames of a burst follow faster */
 #define PORT_FRAME_ROOM 65664       /* bytes: IP's largest packet, Ethernet
                                        with VLAN tags, virtio_net_hdr */
 #define PORT_RETRY_MS 1000          /* after a read that should not fail */
@@ -28,7 +29,7 @@ struct Port {
     bool gone;
     bool read_warned;
     bool accepts_less;          /* than the fabric was told */
-    bool alone;                 /* the last turn had no more than one frame */
+    int64_t sent_at;            /* us: when frames of the TAP left last */
     size_t kept;                /* bytes in @frame that wait for room */
     uint8_t frame[PORT_FRAME_ROOM];
 };
@@ -111,19 +112,14 @@ static void port_retry(void *opaque, int64_t now)
     }
 }
 
-/*
- * Read frames, and put them into the fabric's batch.  When the last one was
- * alone, this one likely is, too: it leaves before we look for another.
- */
-static void port_take_frames(Port *port, int64_t now)
+/* Read frames, at most @max, and put them into the fabric's batch. */
+static void port_take_frames(Port *port, int max, int64_t now)
 {
     struct iovec iov = { .iov_base = port->frame };
-    bool was_alone = port->alone;
     ssize_t size;
     int i;
 
-    for (i = 0; i < PORT_BUDGET; i++) {
-        port->alone = i <= 1;
+    for (i = 0; i < max; i++) {
         size = tap_read(port->tap, port->frame, sizeof(port->frame));
         if (size < 0) {
             if (errno != EAGAIN) {
@@ -139,18 +135,21 @@ static void port_take_frames(Port *port, int64_t now)
             port_read_tap(port, false);
             return;
         }
-        if (i == 0 && was_alone) {
-            qdes_fabric_flush(port->fabric, now);
-        }
     }
 }
 
 static void port_tap_ready(void *opaque, int fd, int events, int64_t now)
 {
     Port *port = opaque;
+    bool burst = g_get_monotonic_time() - port->sent_at < PORT_BURST_US;
 
-    port_take_frames(port, now);
+    /*
+     * A frame that comes a while after the last one likely is alone: it leaves
+     * at once, and whether there are more the loop finds out, too.
+     */
+    port_take_frames(port, burst ? PORT_BUDGET : 1, now);
     qdes_fabric_flush(port->fabric, now);
+    port->sent_at = g_get_monotonic_time();
 }
 
 static void port_fabric_ready(void *opaque, int fd, int events, int64_t now)

@@ -29,12 +29,42 @@ typedef union Control {
     char buf[CMSG_SPACE(sizeof(int))];
 } Control;
 
-struct QdesMmsg {
+typedef struct Batch {
     struct mmsghdr msg[MAX(QDES_TX_BATCH, QDES_RX_BATCH)];
     struct sockaddr_storage addr[MAX(QDES_TX_BATCH, QDES_RX_BATCH)];
     Control control[MAX(QDES_TX_BATCH, QDES_RX_BATCH)];
     struct iovec iov[QDES_RX_BATCH];
+} Batch;
+
+struct QdesMmsg {
+    Batch tx;
+    Batch rx;                   /* ready for the next call */
 };
+
+/* What a call leaves behind is how much it wrote. */
+static void make_ready(Batch *rx, int i)
+{
+    rx->msg[i].msg_hdr.msg_namelen = sizeof(rx->addr[i]);
+    rx->msg[i].msg_hdr.msg_controllen = sizeof(rx->control[i]);
+}
+
+static void prepare_rx(QdesUnderlayIo *io)
+{
+    Batch *rx = &io->mmsg->rx;
+    int i;
+
+    for (i = 0; i < QDES_RX_BATCH; i++) {
+        rx->iov[i].iov_base = qdes_underlay_io_rx(io, i);
+        rx->iov[i].iov_len = QDES_RX_SIZE;
+        rx->msg[i].msg_hdr = (struct msghdr) {
+            .msg_name = &rx->addr[i],
+            .msg_iov = &rx->iov[i],
+            .msg_iovlen = 1,
+            .msg_control = &rx->control[i],
+        };
+        make_ready(rx, i);
+    }
+}
 
 void qdes_mmsg_open(QdesUnderlayIo *io, int unicast_fd, int group_fd, bool gso)
 {
@@ -42,6 +72,7 @@ void qdes_mmsg_open(QdesUnderlayIo *io, int unicast_fd, int group_fd, bool gso)
     int on = 1;
 
     io->mmsg = g_new0(struct QdesMmsg, 1);
+    prepare_rx(io);
     if (gso) {
         io->segment = setsockopt(unicast_fd, SOL_UDP, UDP_SEGMENT, &off,
                                  sizeof(off)) == 0;
@@ -83,7 +114,7 @@ static bool is_about_segment(int err)
 
 int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
 {
-    struct QdesMmsg *m = io->mmsg;
+    Batch *m = &io->mmsg->tx;
     socklen_t len;
     int ret;
     int i;
@@ -158,25 +189,13 @@ static size_t get_segment(struct msghdr *msg, size_t size)
 int qdes_mmsg_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains,
                       int max, bool *more)
 {
-    struct QdesMmsg *m = io->mmsg;
+    Batch *m = &io->mmsg->rx;
     bool is_long = false;
     int ret;
     int n = 0;
     int i;
 
     max = MIN(max, io->long_rx ? LONG_BATCH : QDES_RX_BATCH);
-    for (i = 0; i < max; i++) {
-        m->iov[i].iov_base = qdes_underlay_io_rx(io, i);
-        m->iov[i].iov_len = QDES_RX_SIZE;
-        m->msg[i].msg_hdr = (struct msghdr) {
-            .msg_name = &m->addr[i],
-            .msg_namelen = sizeof(m->addr[i]),
-            .msg_iov = &m->iov[i],
-            .msg_iovlen = 1,
-            .msg_control = &m->control[i],
-            .msg_controllen = sizeof(m->control[i]),
-        };
-    }
     do {
         ret = recvmmsg(fd, m->msg, max, MSG_DONTWAIT, NULL);
     } while (ret < 0 && errno == EINTR);
@@ -184,15 +203,16 @@ int qdes_mmsg_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains,
         return -errno;
     }
     for (i = 0; i < ret; i++) {
-        if (!qdes_addr_from_sockaddr(&trains[n].from,
-                                     (struct sockaddr *)&m->addr[i])) {
-            continue;
+        if (qdes_addr_from_sockaddr(&trains[n].from,
+                                    (struct sockaddr *)&m->addr[i])) {
+            trains[n].data = m->iov[i].iov_base;
+            trains[n].size = m->msg[i].msg_len;
+            trains[n].segment = get_segment(&m->msg[i].msg_hdr,
+                                            trains[n].size);
+            is_long |= trains[n].size >= LONG_BYTES;
+            n++;
         }
-        trains[n].data = m->iov[i].iov_base;
-        trains[n].size = m->msg[i].msg_len;
-        trains[n].segment = get_segment(&m->msg[i].msg_hdr, trains[n].size);
-        is_long |= trains[n].size >= LONG_BYTES;
-        n++;
+        make_ready(m, i);
     }
     io->long_rx = is_long;
     *more = ret == max;
