@@ -147,41 +147,7 @@ static void deliver_cut(QdesFabric *f, int64_t now)
     }
 }
 
-/*
- * Take a superframe that its sender left whole; cut it if the port takes none.
- * Returns false when what came before has to leave first.
- */
-static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
-                            uint16_t segment_size, size_t headroom,
-                            int64_t now)
-{
-    QdesReceive *rx = &f->rx;
-    QdesVnet vnet;
-    bool v6;
-
-    if (!qdes_segment_describe(&vnet, &v6, frame, size, segment_size)) {
-        drop(f, QDES_COUNTER_rx_drop_superframe);
-        return true;
-    }
-    if (port_takes(&f->port, &vnet, v6)) {
-        return qdes_coalesce_add_whole(rx->coalescer, frame, size, &vnet, v6,
-                                       headroom) == QDES_COALESCE_TAKEN;
-    }
-    if (qdes_coalesce_first(rx->coalescer)) {
-        return false;
-    }
-    rx->whole = (struct iovec) { frame, size };
-    if (qdes_segment_begin(&rx->cut, &vnet, &rx->whole, 1, size,
-                           QDES_FRAME_MAX, false, 0) != QDES_SEGMENT_CUT) {
-        rx->cut.frames = 0;
-        drop(f, QDES_COUNTER_rx_drop_superframe);
-        return true;
-    }
-    rx->refused = false;
-    deliver_cut(f, now);
-    return true;
-}
-
+/* A frame from @src was taken: its sender has that address. */
 static void learn_source(QdesFabric *f, const uint8_t *src,
                          const QdesAddr *from, int64_t now)
 {
@@ -196,6 +162,47 @@ static void learn_source(QdesFabric *f, const uint8_t *src,
             qdes_fabric_learn(f, src, rx->slot, now);
         }
     }
+}
+
+/*
+ * Take a superframe that its sender left whole; cut it if the port takes none.
+ * Returns false when what came before has to leave first.
+ */
+static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
+                            uint16_t segment_size, size_t headroom,
+                            const QdesAddr *from, int64_t now)
+{
+    const QdesEthHeader *eth = (const QdesEthHeader *)frame;
+    QdesReceive *rx = &f->rx;
+    QdesVnet vnet;
+    bool v6;
+
+    if (!qdes_segment_describe(&vnet, &v6, frame, size, segment_size)) {
+        drop(f, QDES_COUNTER_rx_drop_superframe);
+        return true;
+    }
+    if (port_takes(&f->port, &vnet, v6)) {
+        if (qdes_coalesce_add_whole(rx->coalescer, frame, size, &vnet, v6,
+                                    headroom) == QDES_COALESCE_FULL) {
+            return false;
+        }
+        learn_source(f, eth->src, from, now);
+        return true;
+    }
+    if (qdes_coalesce_first(rx->coalescer)) {
+        return false;
+    }
+    rx->whole = (struct iovec) { frame, size };
+    if (qdes_segment_begin(&rx->cut, &vnet, &rx->whole, 1, size,
+                           QDES_FRAME_MAX, false, 0) != QDES_SEGMENT_CUT) {
+        rx->cut.frames = 0;
+        drop(f, QDES_COUNTER_rx_drop_superframe);
+        return true;
+    }
+    learn_source(f, eth->src, from, now);
+    rx->refused = false;
+    deliver_cut(f, now);
+    return true;
 }
 
 /*
@@ -220,13 +227,9 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
         return true;
     }
     if (superframe) {
-        if (!take_superframe(f, frame, size,
-                             qdes_get_be16(data + QDES_WIRE_HEADER_SIZE),
-                             headroom, now)) {
-            return false;
-        }
-        learn_source(f, eth->src, from, now);
-        return true;
+        return take_superframe(f, frame, size,
+                               qdes_get_be16(data + QDES_WIRE_HEADER_SIZE),
+                               headroom, from, now);
     }
     if (partial && !f->port.csum) {
         if (!qdes_packet_finish(frame, size)) {
