@@ -17,6 +17,8 @@ struct QdesPeers {
     uint32_t max_peers;
     uint32_t size;
     uint32_t end;               /* slots from here on were never used */
+    uint32_t copies;            /* peers that get copies of floods */
+    uint64_t *copy;             /* a bit for each slot: those */
     Slot *slots;                /* 0 is never used */
     uint32_t *buckets;
     uint32_t bucket_mask;
@@ -39,6 +41,7 @@ QdesPeers *qdes_peers_new(uint32_t max_peers, uint64_t seed)
     peers->max_peers = max_peers;
     peers->end = 1;
     peers->slots = g_new0(Slot, max_peers + 1);
+    peers->copy = g_new0(uint64_t, max_peers / 64 + 1);
     peers->buckets = g_new0(uint32_t, n_buckets);
     peers->bucket_mask = n_buckets - 1;
     peers->hash_next = g_new0(uint32_t, max_peers + 1);
@@ -57,6 +60,7 @@ void qdes_peers_free(QdesPeers *peers)
     g_free(peers->links);
     g_free(peers->hash_next);
     g_free(peers->buckets);
+    g_free(peers->copy);
     g_free(peers->slots);
     g_free(peers);
 }
@@ -90,11 +94,46 @@ void qdes_peers_set_room(QdesPeers *peers, uint32_t slot, uint32_t room,
     peers->slots[slot].peer.room_as_of = as_of;
 }
 
+void qdes_peers_set_copy(QdesPeers *peers, uint32_t slot, bool copy)
+{
+    QdesPeer *peer = &peers->slots[slot].peer;
+
+    if (peer->copy != copy) {
+        peer->copy = copy;
+        peers->copy[slot / 64] ^= (uint64_t)1 << (slot % 64);
+        peers->copies += copy ? 1 : -1;
+    }
+}
+
+uint32_t qdes_peers_next_copy(const QdesPeers *peers, uint32_t slot)
+{
+    uint32_t word = ++slot / 64;
+    uint64_t set;
+
+    if (slot >= peers->end) {
+        return QDES_PEER_NONE;
+    }
+    set = peers->copy[word] & ~(uint64_t)0 << (slot % 64);
+    while (set == 0) {
+        if (++word > (peers->end - 1) / 64) {
+            return QDES_PEER_NONE;
+        }
+        set = peers->copy[word];
+    }
+    return word * 64 + __builtin_ctzll(set);
+}
+
+uint32_t qdes_peers_copies(const QdesPeers *peers)
+{
+    return peers->copies;
+}
+
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot)
 {
     uint32_t *next = bucket_of(peers, &peers->slots[slot].peer.addr);
 
     g_assert(peers->slots[slot].used);
+    qdes_peers_set_copy(peers, slot, false);
     while (*next != slot) {
         next = &peers->hash_next[*next];
     }

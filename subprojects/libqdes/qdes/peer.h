@@ -51,6 +51,7 @@ typedef struct QdesPeer {
     uint32_t room;              /* bytes of the longest datagram that its path
                                    carries whole */
     uint32_t room_as_of;        /* when that was found; the caller's count */
+    bool copy;                  /* floods reach it only by unicast copies */
 } QdesPeer;
 
 typedef enum QdesPeerNews {
@@ -84,6 +85,19 @@ const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot);
  * and 0 for a new peer. */
 void qdes_peers_set_room(QdesPeers *peers, uint32_t slot, uint32_t room,
                          uint32_t as_of);
+
+/* Whether the peer in @slot gets copies of what is flooded; not when new. */
+void qdes_peers_set_copy(QdesPeers *peers, uint32_t slot, bool copy);
+
+/*
+ * The next slot after @slot that gets copies, QDES_PEER_NONE after the last;
+ * begin with QDES_PEER_NONE.  Who serves them in this order serves nobody
+ * twice, though peers come and go in the meantime.
+ */
+uint32_t qdes_peers_next_copy(const QdesPeers *peers, uint32_t slot);
+
+/* How many get copies. */
+uint32_t qdes_peers_copies(const QdesPeers *peers);
 
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot);
 
