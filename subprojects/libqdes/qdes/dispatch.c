@@ -220,7 +220,7 @@ bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to)
 
 bool qdes_fabric_takes_superframes(const QdesFabric *f, const QdesTxFrame *to)
 {
-    return f->config.superframes && !to->flood &&
+    return f->config.superframes && qdes_fabric_takes_partial(f, to) &&
            qdes_peers_get(f->peers, to->slot)->capabilities &
            QDES_WIRE_CAP_SUPERFRAME;
 }

@@ -379,9 +379,11 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
                 break;
             }
             rx->offset += size;
-        } while (rx->offset < train->size);
+        } while (rx->offset < train->size && !f->paused);
         if (rx->offset < train->size) {
-            deliver_next(f, now);
+            if (!f->paused) {
+                deliver_next(f, now);
+            }
         } else {
             if (train->size > train->segment) {
                 QDES_COUNT(&f->stats, rx_trains);

@@ -319,7 +319,8 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         return DEPARTED;
     case QDES_SEGMENT_CUT:
         partial = cut->partial;
-        if (cut->frames == 1 && cut->frame_size <= COPY_MAX) {
+        if (cut->frames == 1 && cut->frame_size <= COPY_MAX &&
+            !cut->segment_size) {
             return send_small_cut(f, to, partial, now);
         }
         if (QDES_WIRE_HEADER_SIZE + cut->frame_size > QDES_TRAIN_BYTES) {
