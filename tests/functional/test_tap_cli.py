@@ -189,7 +189,7 @@ BAD_VALUES = [
     ('localaddr', '192.0.2.77', 'address'),
     ('iface', 'nosuch0', 'no such interface'),
     ('iface', '', 'interface'),
-    ('encap', 'gre', 'qdes'),
+    ('encap', 'gre', 'vxlan'),
     ('name', '', '63'),
     ('name', 'x' * 64, '63'),
     ('ageing', '9', '10 to'),

@@ -145,7 +145,7 @@ static const struct {
       "iface=nosuch0: there is no such interface" },
     { "'ttl': 0", "ttl=0", "ttl=0: must be 1 to 255" },
     { "'ttl': 256", "ttl=256", "ttl=256: must be 1 to 255" },
-    { "'encap': 'vxlan'", "encap=vxlan", "vxlan" },
+    { "'encap': 'gre'", "encap=gre", "gre" },
     { "'name': '" LONG_NAME "'", "name=" LONG_NAME, "must have 1 to 63" },
     { "'name': ''", "name=", "name=: must have 1 to 63" },
     { "'ageing': 9", "ageing=9", "ageing=9: must be 10 to 1000000" },

@@ -3,7 +3,7 @@
 
 #include "unit.h"
 
-#include "qdes/config.h"
+#include "qdes/encap.h"
 
 START_TEST(test_defaults)
 {
@@ -63,6 +63,50 @@ START_TEST(test_all_options)
 }
 END_TEST
 
+static void check_encap(const QdesOptions *options, const QdesEncap *encap,
+                        const char *group, const char *local, uint32_t netid,
+                        bool superframes)
+{
+    char buf[QDES_ADDR_STRLEN];
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, options, NULL));
+    ck_assert_ptr_eq(config.encap, encap);
+    ck_assert_str_eq(qdes_addr_format(&config.group, buf), group);
+    ck_assert_str_eq(qdes_addr_format(&config.local, buf), local);
+    ck_assert_uint_eq(config.netid, netid);
+    ck_assert_int_eq(config.superframes, superframes);
+}
+
+/* What goes without saying depends on the encapsulation. */
+START_TEST(test_encaps)
+{
+    check_encap(&(QdesOptions) { .encap = "qdes" }, &qdes_encap_qdes,
+                "239.192.81.68:20804", "0.0.0.0", 0, true);
+    check_encap(&(QdesOptions) { .encap = "vxlan" }, &qdes_encap_vxlan,
+                "239.192.81.68:4789", "0.0.0.0:4789", 0, false);
+    check_encap(&(QdesOptions) {
+                    .encap = "vxlan", .mcast = "[ff15::1]:8472",
+                    .localaddr = "::1", .has_netid = true, .netid = 0xffffff,
+                    .has_superframes = true, .superframes = false,
+                }, &qdes_encap_vxlan, "[ff15::1]:8472", "[::1]:8472",
+                0xffffff, false);
+    check_encap(&(QdesOptions) {
+                    .encap = "vxlan", .mcast = "239.1.1.1:8472",
+                    .localaddr = "127.0.0.1:8472",
+                }, &qdes_encap_vxlan, "239.1.1.1:8472", "127.0.0.1:8472", 0,
+                false);
+    check_encap(&(QdesOptions) { .encap = "vxvde" }, &qdes_encap_vxvde,
+                "239.0.0.1:14789", "0.0.0.0", 1, false);
+    check_encap(&(QdesOptions) {
+                    .encap = "vxvde", .mcast = "239.1.1.1:5000",
+                    .localaddr = "127.0.0.1:4000", .has_netid = true,
+                    .netid = 0,
+                }, &qdes_encap_vxvde, "239.1.1.1:5000", "127.0.0.1:4000", 0,
+                false);
+}
+END_TEST
+
 #define LONG_NAME \
     "0123456789012345678901234567890123456789012345678901234567890123"
 
@@ -92,7 +136,29 @@ static const struct {
     { { .iface = "" }, "iface=:", "ip link" },
     { { .has_ttl = true, .ttl = 0 }, "ttl=0:", "1 to 255" },
     { { .has_ttl = true, .ttl = 256 }, "ttl=256:", "1 to 255" },
-    { { .encap = "vxlan" }, "encap=vxlan:", "qdes" },
+    { { .encap = "gre" }, "encap=gre:", "qdes, vxlan or vxvde" },
+    { { .encap = "" }, "encap=:", "qdes, vxlan or vxvde" },
+    { { .encap = "vxlan", .has_netid = true, .netid = 1 << 24 },
+      "netid=16777216:", "0 to 16777215 with encap=vxlan" },
+    { { .encap = "vxvde", .has_netid = true, .netid = UINT32_MAX },
+      "netid=4294967295:", "0 to 16777215 with encap=vxvde" },
+    { { .encap = "vxlan", .has_netid = true, .netid = 1LL << 32 },
+      "netid=4294967296:", "0 to 16777215" },
+    { { .encap = "vxlan", .has_netid = true, .netid = -1 },
+      "netid=-1:", "0 to 16777215" },
+    { { .encap = "vxlan", .has_superframes = true, .superframes = true },
+      "superframes=on: VXLAN", "encap=qdes" },
+    { { .encap = "vxvde", .has_superframes = true, .superframes = true },
+      "superframes=on: VXVDE", "encap=qdes" },
+    { { .encap = "vxlan", .mcast = "10.0.0.1" }, "mcast=10.0.0.1:",
+      "239.192.81.68" },
+    { { .encap = "vxvde", .mcast = "10.0.0.1" }, "mcast=10.0.0.1:",
+      "239.0.0.1" },
+    { { .encap = "vxlan", .localaddr = "127.0.0.1:4790" },
+      "localaddr=127.0.0.1:4790:", "4789" },
+    { { .encap = "vxlan", .mcast = "239.1.1.1:8472",
+        .localaddr = "127.0.0.1:4789" },
+      "localaddr=127.0.0.1:4789:", "8472" },
     { { .name = "" }, "name=:", "1 to 63" },
     { { .name = LONG_NAME }, "name=" LONG_NAME ":", "1 to 63" },
     { { .name = "a\nb" }, "name=a?b:", "control" },
@@ -175,6 +241,7 @@ int main(void)
 
     tcase_add_test(tc, test_defaults);
     tcase_add_test(tc, test_all_options);
+    tcase_add_test(tc, test_encaps);
     tcase_add_loop_test(tc, test_bad, 0, G_N_ELEMENTS(bad));
     tcase_add_test(tc, test_default_name);
     tcase_add_test(tc, test_group_scope);

@@ -52,8 +52,8 @@ static const OptionDef run_options[] = {
     { KIND_NUMBER, "ttl", "N", FABRIC(ttl), FABRIC(has_ttl),
       "hops that multicast may go, 1 to 255 (default: "
       G_STRINGIFY(QDES_DEFAULT_TTL) ")" },
-    { KIND_TEXT, "encap", "qdes", FABRIC(encap), 0,
-      "encapsulation (default: qdes)" },
+    { KIND_TEXT, "encap", "qdes|vxlan|vxvde", FABRIC(encap), 0,
+      "how frames are wrapped (default: qdes)" },
     { KIND_SIZE, "sndbuf", "BYTES", FABRIC(sndbuf), FABRIC(has_sndbuf),
       "send buffer of the sockets, like 512k (default: the system's)" },
     { KIND_SIZE, "rcvbuf", "BYTES", FABRIC(rcvbuf), FABRIC(has_rcvbuf),

@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <string.h>
 
+#include "qdes/encap.h"
 #include "qdes/name.h"
 
 GQuark qdes_error_quark(void)
@@ -41,24 +42,66 @@ static bool parse_addr(QdesAddr *addr, const char *option, const char *text,
     return true;
 }
 
+static bool check_encap(QdesConfig *config, const QdesOptions *options,
+                        GError **errp)
+{
+    const char *name = options->encap ? options->encap : qdes_encap_qdes.name;
+    const QdesEncap *encap = qdes_encap_find(name);
+
+    if (!encap) {
+        OPTION_ERROR(errp, "encap=%s: must be qdes, vxlan or vxvde", name);
+        return false;
+    }
+    if (options->has_superframes && options->superframes && !encap->control) {
+        OPTION_ERROR(errp, "superframes=on: %s cannot carry them; leave it "
+                     "out, or use encap=qdes", encap->title);
+        return false;
+    }
+    config->encap = encap;
+    config->superframes = encap->control &&
+                          (!options->has_superframes || options->superframes);
+    return true;
+}
+
+static bool check_netid(QdesConfig *config, const QdesOptions *options,
+                        GError **errp)
+{
+    const QdesEncap *encap = config->encap;
+
+    config->netid = options->has_netid ? options->netid : encap->netid;
+    if (options->has_netid && options->netid > encap->max_netid &&
+        options->netid <= UINT32_MAX) {
+        OPTION_ERROR(errp, "netid=%" G_GINT64_FORMAT ": must be 0 to %"
+                     G_GUINT32_FORMAT " with encap=%s, whose network IDs have "
+                     "24 bits", options->netid, encap->max_netid,
+                     encap->name);
+        return false;
+    }
+    return !options->has_netid ||
+           check_range("netid", options->netid, 0, encap->max_netid, "",
+                       errp);
+}
+
 static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
 {
+    const QdesEncap *encap = config->encap;
+
     if (!mcast) {
-        mcast = QDES_DEFAULT_GROUP;
+        mcast = encap->group;
     }
     if (strcmp(mcast, "off") == 0) {
         OPTION_ERROR(errp, "mcast=off: a port without a group reaches nobody; "
                      "give a multicast address, such as %s:%d",
-                     QDES_DEFAULT_GROUP, QDES_DEFAULT_PORT);
+                     encap->group, encap->port);
         return false;
     }
-    if (!parse_addr(&config->group, "mcast", mcast, QDES_DEFAULT_PORT, errp)) {
+    if (!parse_addr(&config->group, "mcast", mcast, encap->port, errp)) {
         return false;
     }
     if (!qdes_addr_is_multicast(&config->group)) {
         OPTION_ERROR(errp, "mcast=%s: not a multicast address; use one of "
                      "224.0.0.0 to 239.255.255.255 or ff00::/8, such as %s",
-                     mcast, QDES_DEFAULT_GROUP);
+                     mcast, encap->group);
         return false;
     }
     return true;
@@ -69,11 +112,21 @@ static bool check_local(QdesConfig *config, const char *localaddr,
 {
     bool v4 = qdes_addr_is_v4(&config->group);
 
+    /* Where all take frames at one port, that is the group's. */
+    uint16_t port = config->encap->one_port ? config->group.port : 0;
+
     if (!localaddr) {
-        config->local = qdes_addr_any(v4, 0);
+        config->local = qdes_addr_any(v4, port);
         return true;
     }
-    if (!parse_addr(&config->local, "localaddr", localaddr, 0, errp)) {
+    if (!parse_addr(&config->local, "localaddr", localaddr, port, errp)) {
+        return false;
+    }
+    if (port && config->local.port != port) {
+        OPTION_ERROR(errp, "localaddr=%s: with encap=%s all peers take "
+                     "frames at one UDP port, that of mcast=, which is %u; "
+                     "leave out the port here, or give it there", localaddr,
+                     config->encap->name, port);
         return false;
     }
     if (qdes_addr_is_multicast(&config->local)) {
@@ -204,7 +257,6 @@ static bool check_forwarding(QdesConfig *config, const QdesOptions *options,
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                       GError **errp)
 {
-    int64_t netid = options->has_netid ? options->netid : 0;
     int64_t ttl = options->has_ttl ? options->ttl : QDES_DEFAULT_TTL;
     int64_t ageing = options->has_ageing ? options->ageing
                                          : QDES_DEFAULT_AGEING;
@@ -213,12 +265,9 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
 
     memset(config, 0, sizeof(*config));
 
-    if (options->encap && strcmp(options->encap, "qdes") != 0) {
-        OPTION_ERROR(errp, "encap=%s: must be qdes", options->encap);
-        return false;
-    }
-    if (!check_group(config, options->mcast, errp) ||
-        !check_range("netid", netid, 0, UINT32_MAX, "", errp) ||
+    if (!check_encap(config, options, errp) ||
+        !check_group(config, options->mcast, errp) ||
+        !check_netid(config, options, errp) ||
         !check_local(config, options->localaddr, errp) ||
         !check_iface(config, options->iface, errp) ||
         !check_range("ttl", ttl, 1, 255, "hops", errp) ||
@@ -239,7 +288,6 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
         return false;
     }
 
-    config->netid = netid;
     config->ttl = ttl;
     config->ageing_ms = ageing * 1000;
     config->max_macs = max_macs;
@@ -248,6 +296,5 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     config->mss_clamp = !options->has_mss_clamp || options->mss_clamp;
     config->vnet_hdr = !options->has_vnet_hdr || options->vnet_hdr;
     config->gso = !options->has_gso || options->gso;
-    config->superframes = !options->has_superframes || options->superframes;
     return true;
 }

@@ -18,6 +18,8 @@
 
 #include "qdes/addr.h"
 
+typedef struct QdesEncap QdesEncap;
+
 #define QDES_DEFAULT_GROUP "239.192.81.68"  /* RFC 2365: organization-local */
 #define QDES_DEFAULT_PORT 20804             /* 0x5144, "QD" */
 #define QDES_DEFAULT_TTL 1                  /* hops */
@@ -28,7 +30,7 @@
 #define QDES_MAX_MAX_MACS 1048576           /* entries */
 #define QDES_MAX_PEERS 4096                 /* peers */
 #define QDES_FRAME_MIN 14       /* bytes: two addresses and a type */
-#define QDES_FRAME_MAX 65499    /* bytes: 65535 less IPv4, UDP, QDES headers */
+#define QDES_FRAME_MAX 65499    /* bytes: 65535 less IPv4, UDP, our headers */
 #define QDES_HELLO_MS 10000     /* from one HELLO to the next */
 #define QDES_HOLD_MS 30000      /* a peer that stays silent so long is gone */
 #define QDES_NAME_MAX 63                    /* bytes of UTF-8 */
@@ -41,13 +43,13 @@ typedef struct QdesOptions {
     const char *mcast;          /* ADDR[:PORT] */
     const char *localaddr;      /* ADDR[:PORT] */
     const char *iface;          /* name of an interface */
-    const char *encap;          /* "qdes" */
+    const char *encap;          /* "qdes", "vxlan" or "vxvde" */
     const char *name;           /* how peers' tables show this port */
     const char *unknown_unicast; /* "flood" or "drop" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
     bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
     bool has_superframes;
-    int64_t netid;              /* 0 to 4294967295 */
+    int64_t netid;              /* 0 to 4294967295; VXLAN: to 16777215 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
     int64_t max_macs;           /* entries */
@@ -62,6 +64,7 @@ typedef struct QdesOptions {
 
 /* What it means. */
 typedef struct QdesConfig {
+    const QdesEncap *encap;
     QdesAddr group;             /* with its port; the scope is not used */
     QdesAddr local;             /* any: let the kernel choose; port 0: any */
     char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */
@@ -76,7 +79,7 @@ typedef struct QdesConfig {
     bool mss_clamp;
     bool vnet_hdr;              /* for the front end */
     bool gso;
-    bool superframes;
+    bool superframes;           /* only where the encapsulation has them */
     bool plain_io;              /* none of the host's own socket extras */
 } QdesConfig;
 

@@ -181,22 +181,17 @@ void qdes_fabric_block(QdesFabric *f)
     qdes_fabric_watch(f);
 }
 
-/* The group, or the peer in @slot. */
-void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
-                                 uint32_t slot)
+uint32_t qdes_fabric_room(QdesFabric *f, uint32_t slot)
 {
     QdesTransmit *tx = &f->tx;
     const QdesPeer *peer;
 
-    to->flood = way == QDES_WAY_FLOOD;
-    if (to->flood) {
+    if (slot == QDES_PEER_NONE) {
         if (tx->group_room_as_of != f->paths) {
             tx->group_room = qdes_underlay_room(f->underlay, NULL);
             tx->group_room_as_of = f->paths;
         }
-        to->slot = QDES_PEER_NONE;
-        to->room = tx->group_room;
-        return;
+        return tx->group_room;
     }
     peer = qdes_peers_get(f->peers, slot);
     if (peer->room_as_of != f->paths) {
@@ -204,9 +199,23 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
                             qdes_underlay_room(f->underlay, &peer->addr),
                             f->paths);
     }
-    to->slot = slot;
+    return peer->room;
+}
+
+/* The group, or the peer in @slot. */
+void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
+                                 uint32_t slot)
+{
+    const QdesPeer *peer;
+
+    to->flood = way == QDES_WAY_FLOOD;
+    to->slot = to->flood ? QDES_PEER_NONE : slot;
+    to->room = qdes_fabric_room(f, to->slot);
+    if (to->flood) {
+        return;
+    }
+    peer = qdes_peers_get(f->peers, slot);
     to->to = peer->addr;
-    to->room = peer->room;
     if (peer->mtu) {
         to->room = MIN(to->room, peer->mtu + QDES_WIRE_HEADER_SIZE);
     }
@@ -271,7 +280,7 @@ static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
     if (datagram[3] & QDES_WIRE_FLAG_CSUM_PARTIAL) {
         qdes_packet_finish(datagram + QDES_WIRE_HEADER_SIZE,
                            frame->size - QDES_WIRE_HEADER_SIZE);
-        qdes_wire_encode_header(datagram, QDES_WIRE_DATA, 0, f->config.netid);
+        f->config.encap->encode(datagram, 0, f->config.netid);
     }
 }
 

@@ -17,6 +17,7 @@
 
 #include "qdes/claims.h"
 #include "qdes/coalesce.h"
+#include "qdes/encap.h"
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
@@ -67,6 +68,7 @@ typedef struct QdesReceive {
     bool alone;                 /* it is a single datagram */
     uint32_t slot;              /* of its sender, if known already */
     const uint8_t *header;      /* of a DATA datagram in it that was valid */
+    QdesWireHeader decoded;     /* that header, not what it is followed by */
     const uint8_t *src;         /* the last MAC address learned of it */
     QdesCoalescer *coalescer;
     uint8_t vnet[QDES_VNET_MAX];
@@ -138,6 +140,10 @@ typedef enum QdesWay {
 /* Where a frame to @dst goes; QDES_WAY_PEER: to the one in *@slot. */
 QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
                              uint32_t *slot);
+
+/* Bytes of the longest datagram that the path to the peer in @slot carries in
+ * one piece; QDES_PEER_NONE: to the group. */
+uint32_t qdes_fabric_room(QdesFabric *f, uint32_t slot);
 
 /* Fill @to with the group, or the peer in @slot. */
 void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,

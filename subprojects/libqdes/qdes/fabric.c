@@ -222,8 +222,8 @@ char *qdes_fabric_summary(const QdesFabric *f)
     char group[QDES_ADDR_STRLEN];
     char from[QDES_ADDR_STRLEN];
 
-    return g_strdup_printf("qdes: netid=%u, group %s on %s, local %s%s",
-                           f->config.netid,
+    return g_strdup_printf("%s: netid=%u, group %s on %s, local %s%s",
+                           f->config.encap->name, f->config.netid,
                            qdes_addr_format(&f->config.group, group),
                            netif->index ? netif->name : "no interface",
                            qdes_addr_format(&local, from),

@@ -184,6 +184,15 @@ uint16_t qdes_packet_pseudo_sum(const QdesPacket *packet, const uint8_t *head,
     return qdes_csum_fold(sum);
 }
 
+bool qdes_packet_is_partial(const uint8_t *frame, size_t size)
+{
+    QdesPacket packet;
+
+    return qdes_packet_find(&packet, frame, size, size, false) &&
+           qdes_get_be16(frame + qdes_packet_csum_field(&packet)) ==
+           qdes_packet_pseudo_sum(&packet, frame, packet.end - packet.l4);
+}
+
 bool qdes_packet_finish(uint8_t *frame, size_t size)
 {
     QdesPacket packet;

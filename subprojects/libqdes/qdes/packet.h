@@ -55,6 +55,13 @@ uint16_t qdes_packet_pseudo_sum(const QdesPacket *packet, const uint8_t *head,
                                 size_t l4_size);
 
 /*
+ * Is the checksum of a whole frame of @size bytes, TCP or UDP, the sum of the
+ * pseudo-header?  Then it is unfinished, or so seldom happens to be right that
+ * to take it for unfinished does no harm: finished anew, it is the same.
+ */
+bool qdes_packet_is_partial(const uint8_t *frame, size_t size);
+
+/*
  * Finish the checksum of a whole frame of @size bytes, of which the field
  * holds the sum of the pseudo-header.  False, and nothing is written: it is
  * neither TCP nor UDP.

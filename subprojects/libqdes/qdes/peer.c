@@ -195,6 +195,20 @@ uint32_t qdes_peers_heard(QdesPeers *peers, const QdesAddr *addr, int64_t now,
     return slot;
 }
 
+static void make_alive(QdesPeers *peers, uint32_t slot)
+{
+    g_assert(peers->slots[slot].used && !peers->slots[slot].peer.alive);
+    qdes_chain_remove(&peers->by_heard[false], peers->links, slot);
+    qdes_chain_append(&peers->by_heard[true], peers->links, slot);
+    peers->slots[slot].peer.alive = true;
+}
+
+void qdes_peers_presume_alive(QdesPeers *peers, uint32_t slot, int64_t hold_ms)
+{
+    make_alive(peers, slot);
+    peers->slots[slot].peer.hold_ms = hold_ms;
+}
+
 QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
                               const QdesWireHello *hello)
 {
@@ -204,9 +218,7 @@ QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
     g_assert(peers->slots[slot].used);
     if (!peer->alive) {
         news = QDES_PEER_MET;
-        qdes_chain_remove(&peers->by_heard[false], peers->links, slot);
-        qdes_chain_append(&peers->by_heard[true], peers->links, slot);
-        peer->alive = true;
+        make_alive(peers, slot);
     } else if (peer->instance != hello->instance) {
         news = QDES_PEER_RESTARTED;
     }

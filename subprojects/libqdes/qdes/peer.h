@@ -5,7 +5,8 @@
  * A peer is a UDP endpoint that sent something valid.  Each has a slot, a
  * number from 1 to @max_peers that stands for it (in the FDB, as owner) until
  * it is removed.  A peer is first "heard" (frames only) and becomes "alive"
- * with its first HELLO, which tells its instance, name and hold time.
+ * with its first HELLO, which tells its instance, name and hold time.  (Where
+ * nobody says HELLO, frames have to do: qdes_peers_presume_alive().)
  *
  * Liveness: a peer from which nothing valid came for its hold time is gone.
  *
@@ -41,7 +42,8 @@ typedef struct QdesPeers QdesPeers;
 
 typedef struct QdesPeer {
     QdesAddr addr;
-    bool alive;                 /* said HELLO; else the next three are 0 */
+    bool alive;                 /* said HELLO, or is presumed to be; else
+                                   the next three are 0 */
     uint64_t instance;
     uint32_t capabilities;
     uint32_t mtu;               /* bytes of the largest frame, 0: not said */
@@ -77,6 +79,11 @@ uint32_t qdes_peers_heard(QdesPeers *peers, const QdesAddr *addr, int64_t now,
 /* The peer in @slot said HELLO. */
 QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
                               const QdesWireHello *hello);
+
+/* The peer in @slot will not say HELLO: it counts as alive, and is gone after
+ * @hold_ms of silence. */
+void qdes_peers_presume_alive(QdesPeers *peers, uint32_t slot,
+                              int64_t hold_ms);
 
 /* The peer in @slot, which is in use. */
 const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot);

@@ -106,6 +106,9 @@ static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
     }
     if (added) {
         QDES_COUNT(&f->stats, peers_added);
+        if (!f->config.encap->control) {
+            qdes_peers_presume_alive(f->peers, slot, f->config.ageing_ms);
+        }
         qdes_fabric_arm(f, now + QDES_TICK_MS);
     }
     return slot;
@@ -138,6 +141,9 @@ static void send_control(QdesFabric *f, QdesWireType type, const QdesAddr *to)
     size_t size;
     int try;
 
+    if (!f->config.encap->control) {
+        return;
+    }
     g_strlcpy(hello.name, f->config.name, sizeof(hello.name));
     size = qdes_wire_encode_hello(data, type, f->config.netid, &hello);
     /* The first error may be one of an earlier datagram. */

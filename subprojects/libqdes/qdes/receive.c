@@ -9,6 +9,7 @@
 #include "qdes/fabric-private.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #include "qdes/bytes.h"
@@ -206,6 +207,32 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
 }
 
 /*
+ * The frame has an unfinished checksum: is it a superframe that a kernel, from
+ * the network namespace next door, has not cut either?  Only of TCP, which may
+ * be cut anywhere, can one be told from a long frame.  Returns the bytes of
+ * payload that fit the path in one packet; 0: no.
+ */
+static uint16_t guess_segment(QdesFabric *f, const uint8_t *frame, size_t size,
+                              const QdesAddr *from)
+{
+    size_t room = qdes_fabric_room(f, qdes_peers_find(f->peers, from)) -
+                  QDES_WIRE_HEADER_SIZE;
+    uint16_t segment_size;
+    QdesPacket packet;
+    QdesVnet vnet;
+    bool v6;
+
+    if (size <= room ||
+        !qdes_packet_find(&packet, frame, size, size, false) ||
+        packet.proto != IPPROTO_TCP) {
+        return 0;
+    }
+    segment_size = room - packet.payload;
+    return qdes_segment_describe(&vnet, &v6, frame, size, segment_size) ?
+           segment_size : 0;
+}
+
+/*
  * Take the frame in the datagram at @data.  Returns false when there is no
  * room for it before another left.
  */
@@ -213,13 +240,14 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
                        const QdesAddr *from, int64_t now)
 {
     QdesReceive *rx = &f->rx;
-    bool partial = data[3] & QDES_WIRE_FLAG_CSUM_PARTIAL;
-    bool superframe = data[3] & QDES_WIRE_FLAG_SUPERFRAME;
+    bool partial = rx->decoded.csum_partial;
+    bool superframe = rx->decoded.superframe;
     size_t header_size = superframe ? QDES_WIRE_SUPERFRAME_SIZE :
                                       QDES_WIRE_HEADER_SIZE;
     uint8_t *frame = data + header_size;
     const QdesEthHeader *eth = (const QdesEthHeader *)frame;
     size_t headroom = rx->alone ? QDES_RX_HEADROOM + header_size : 0;
+    uint16_t segment_size;
 
     size -= header_size;
     if (!qdes_mac_is_source(eth->src)) {
@@ -231,12 +259,22 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
                                qdes_get_be16(data + QDES_WIRE_HEADER_SIZE),
                                headroom, from, now);
     }
+    if (f->config.encap->guess_partial) {
+        partial = qdes_packet_is_partial(frame, size);
+        segment_size = partial ? guess_segment(f, frame, size, from) : 0;
+        if (segment_size) {
+            return take_superframe(f, frame, size, segment_size, headroom,
+                                   from, now);
+        }
+    }
     if (partial && !f->port.csum) {
         if (!qdes_packet_finish(frame, size)) {
             drop(f, QDES_COUNTER_rx_drop_csum);
             return true;
         }
+        /* It may come here again. */
         data[3] &= ~QDES_WIRE_FLAG_CSUM_PARTIAL;
+        rx->header = NULL;
         partial = false;
     }
     switch (qdes_coalesce_add(rx->coalescer, frame, size, partial,
@@ -293,7 +331,7 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
         return take_frame(f, data, size, from, now);
     }
 
-    result = qdes_wire_decode(&header, data, size);
+    result = f->config.encap->decode(&header, data, size);
     switch (result) {
     case QDES_WIRE_SHORT:
         drop(f, QDES_COUNTER_rx_drop_short);
@@ -334,6 +372,7 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
         drop(f, QDES_COUNTER_rx_drop_tlv);
     } else if (header.type == QDES_WIRE_DATA) {
         rx->header = data;
+        rx->decoded = header;
         return take_frame(f, data, size, from, now);
     } else {
         QDES_COUNT(&f->stats, rx_datagrams);

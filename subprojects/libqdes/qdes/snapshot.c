@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "qdes/encap.h"
+
 static int compare_peers(const void *a, const void *b)
 {
     const QdesStatusPeer *x = a;
@@ -99,7 +101,7 @@ QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
 
     g_strlcpy(status->name, config->name, sizeof(status->name));
     status->netid = config->netid;
-    status->encap = "qdes";
+    status->encap = config->encap->name;
     status->local = qdes_underlay_local(underlay);
     status->group = config->group;
     g_strlcpy(status->iface, netif->name, sizeof(status->iface));

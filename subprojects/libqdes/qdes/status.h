@@ -20,9 +20,10 @@
 #include "qdes/fabric.h"
 
 typedef struct QdesStatusPeer {
-    char name[QDES_NAME_MAX + 1]; /* empty: no HELLO heard yet */
+    char name[QDES_NAME_MAX + 1]; /* empty: not known */
     QdesAddr address;
-    bool hello;                 /* state: "alive"; else "heard": frames only */
+    bool hello;                 /* state: "alive"; else "heard": frames only,
+                                   though its kind says HELLO */
     int64_t last_heard_ms;      /* ago */
     uint32_t macs;              /* FDB entries that point to it */
 } QdesStatusPeer;

@@ -45,7 +45,7 @@ static uint8_t *make_room(QdesFabric *f, size_t size, int64_t now)
 static void enqueue(QdesFabric *f, QdesTxFrame *to, uint8_t *datagram,
                     size_t size, bool partial)
 {
-    qdes_wire_encode_header(datagram, QDES_WIRE_DATA,
+    f->config.encap->encode(datagram,
                             partial ? QDES_WIRE_FLAG_CSUM_PARTIAL : 0,
                             f->config.netid);
     if (f->config.mss_clamp &&
@@ -79,7 +79,7 @@ static void encode_cut_header(const QdesFabric *f, uint8_t *header,
         qdes_wire_encode_superframe(header, f->tx.cut.segment_size,
                                     f->config.netid);
     } else {
-        qdes_wire_encode_header(header, QDES_WIRE_DATA,
+        f->config.encap->encode(header,
                                 partial ? QDES_WIRE_FLAG_CSUM_PARTIAL : 0,
                                 f->config.netid);
     }
@@ -246,8 +246,7 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         return DEPARTED_NOT;
     }
     tx->cut.frames = 0;
-    qdes_wire_encode_header(tx->headers[0], QDES_WIRE_DATA, 0,
-                            f->config.netid);
+    f->config.encap->encode(tx->headers[0], 0, f->config.netid);
     tx->pieces[0].iov_base = tx->headers[0];
     tx->pieces[0].iov_len = QDES_WIRE_HEADER_SIZE;
     memcpy(&tx->pieces[1], frame->iov, frame->iovcnt * sizeof(*frame->iov));

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "qdes/bytes.h"
-#include "qdes/wire.h"
+#include "qdes/encap.h"
 
 #ifndef IPV6_MULTICAST_ALL
 #define IPV6_MULTICAST_ALL 29   /* Linux 4.20 */
@@ -71,6 +71,12 @@ static void load(Filter *f, uint16_t code, uint32_t offset)
     f->insn[f->len++] = (struct sock_filter) BPF_STMT(BPF_LD | code, offset);
 }
 
+static void compute(Filter *f, uint16_t code, uint32_t value)
+{
+    f->insn[f->len++] = (struct sock_filter) BPF_STMT(BPF_ALU | code | BPF_K,
+                                                      value);
+}
+
 static void test(Filter *f, uint16_t code, uint32_t value, uint8_t if_true,
                  uint8_t if_false)
 {
@@ -100,9 +106,10 @@ static void finish(Filter *f)
  * What is sound but of another network, and what this port sent itself, is
  * dropped here.  What is malformed passes, to be counted.
  */
-static void filter_group(int fd, uint32_t netid, const QdesAddr *own,
-                         unsigned index)
+static void filter_group(int fd, const QdesConfig *config,
+                         const QdesAddr *own, unsigned index)
 {
+    const QdesEncap *encap = config->encap;
     const int payload = UDP_HEADER_SIZE;
     struct sock_fprog prog;
     Filter f = { .len = 0 };
@@ -115,13 +122,12 @@ static void filter_group(int fd, uint32_t netid, const QdesAddr *own,
 
     load(&f, BPF_W | BPF_LEN, 0);
     test(&f, BPF_JGE, UDP_HEADER_SIZE + QDES_WIRE_HEADER_SIZE, GO_ON, PASS);
-    load(&f, BPF_H | BPF_ABS, payload);
-    test(&f, BPF_JEQ, QDES_WIRE_MAGIC, GO_ON, PASS);
-    load(&f, BPF_B | BPF_ABS, payload + 2);
-    test(&f, BPF_JGE, QDES_WIRE_VERSION << 4, GO_ON, PASS);
-    test(&f, BPF_JGE, (QDES_WIRE_VERSION + 1) << 4, PASS, GO_ON);
+    load(&f, BPF_W | BPF_ABS, payload);
+    compute(&f, BPF_AND, encap->head_mask);
+    test(&f, BPF_JEQ, encap->head, GO_ON, PASS);
     load(&f, BPF_W | BPF_ABS, payload + 4);
-    test(&f, BPF_JEQ, netid, GO_ON, DROP);
+    compute(&f, BPF_RSH, encap->netid_shift);
+    test(&f, BPF_JEQ, config->netid, GO_ON, DROP);
 
     /* Own: from our port, and looped back by this host. */
     load(&f, BPF_H | BPF_ABS, 0);

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "qdes/encap.h"
+
 #define DEFAULT_RCVBUF (4 << 20) /* bytes: dozens of trains in flight */
 #define IPV4_HEADERS (20 + 8)   /* bytes, with UDP's */
 #define IPV6_HEADERS (40 + 8)
@@ -124,6 +126,24 @@ static bool is_broadcast(const QdesAddr *addr)
     return ret;
 }
 
+/* All ports of a host have the same UDP port: only their addresses differ. */
+static void port_in_use(QdesUnderlay *u, GError **errp)
+{
+    QdesAddr local = u->config.local;
+    uint16_t port = local.port;
+    char text[QDES_ADDR_STRLEN];
+
+    local.port = 0;
+    g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
+                "localaddr=%s: UDP port %u, at which encap=%s takes frames, is "
+                "held here already: by another port, or by a vxlan device of "
+                "the kernel. Ports share it when each has a localaddr= of its "
+                "own (such as one more address of the interface); a kernel's "
+                "device does not: give another port by mcast=ADDR:PORT, or "
+                "use a network namespace",
+                qdes_addr_format(&local, text), port, u->config.encap->name);
+}
+
 static bool open_unicast(QdesUnderlay *u, GError **errp)
 {
     char text[QDES_ADDR_STRLEN];
@@ -150,6 +170,10 @@ static bool open_unicast(QdesUnderlay *u, GError **errp)
                         "'ip address' lists them", text);
             return false;
         case EADDRINUSE:
+            if (u->config.encap->one_port) {
+                port_in_use(u, errp);
+                return false;
+            }
             g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
                         "localaddr=%s: UDP port %u is in use; choose another "
                         "or leave it out", text, u->config.local.port);
@@ -163,6 +187,11 @@ static bool open_unicast(QdesUnderlay *u, GError **errp)
                     "localaddr=%s: a broadcast address, which nobody can "
                     "answer to; give an address of this host", text);
         return false;
+    }
+    if (u->config.encap->one_port) {
+        /* The group's socket has the same port, and its datagrams. */
+        set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        u->os->prepare_group(fd, u->v4);
     }
     len = sizeof(ss);
     if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ||
@@ -212,7 +241,9 @@ QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
         u->os = &qdes_underlay_linux;
     }
 #endif
-    if (!open_group(u, errp) || !open_unicast(u, errp)) {
+    /* In this order: who has the fabric's UDP port, to share it or not, is
+     * seen by who does not share it yet. */
+    if (!open_unicast(u, errp) || !open_group(u, errp)) {
         qdes_underlay_free(u);
         return NULL;
     }
@@ -288,7 +319,7 @@ static bool join(QdesUnderlay *u, unsigned index)
 {
     QdesAddr group = u->config.group;
 
-    u->os->filter_group(u->fd[GROUP], u->config.netid, &u->bound, index);
+    u->os->filter_group(u->fd[GROUP], &u->config, &u->bound, index);
     if (!change_membership(u, MCAST_JOIN_GROUP, index)) {
         return false;
     }
@@ -427,7 +458,15 @@ int qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
 int qdes_underlay_receive(QdesUnderlay *u, int fd, QdesRxTrain *trains,
                           int max, bool *more)
 {
-    return u->os->receive(&u->io, fd, trains, max, more);
+    int n = u->os->receive(&u->io, fd, trains, max, more);
+    int i;
+
+    if (u->config.encap->one_port) {
+        for (i = 0; i < n; i++) {
+            trains[i].from.port = u->bound.port;
+        }
+    }
+    return n;
 }
 
 size_t qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to)

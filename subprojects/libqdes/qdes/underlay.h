@@ -6,6 +6,8 @@
  * bound to the group's address and port, which all ports of the host share.
  * The unicast socket has a port of its own, sends everything and receives
  * what is meant for this port alone; so a datagram's source is its peer.
+ * (Where the encapsulation has all peers at one UDP port, both have that, and
+ * a peer is its source's address at that port.)
  *
  * A third descriptor, the monitor, becomes readable when interfaces,
  * addresses or routes change; then, and from time to time for hosts that have
@@ -58,11 +60,11 @@ typedef struct QdesUnderlayOs {
     void (*prepare_unicast)(int fd, bool v4);
 
     /*
-     * Drop in the kernel: other networks, what @own sent, and what came in by
-     * another interface than the one with this @index.
+     * Drop in the kernel: other networks than that of @config, what @own sent,
+     * and what came in by another interface than the one with this @index.
      */
-    void (*filter_group)(int fd, uint32_t netid, const QdesAddr *own,
-                         unsigned index);
+    void (*filter_group)(int fd, const QdesConfig *config,
+                         const QdesAddr *own, unsigned index);
 
     /* Get ready for send and receive, with UDP_SEGMENT and UDP_GRO if @gso. */
     void (*io_open)(QdesUnderlayIo *io, int unicast_fd, int group_fd,
