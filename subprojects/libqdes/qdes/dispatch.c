@@ -92,15 +92,44 @@ static void count_sent(QdesFabric *f, const QdesTrain *train, size_t size)
 {
     unsigned n = qdes_train_count(train, size);
 
-    QDES_COUNT_ADD(&f->stats, tx_frames, n);
-    if (train->flood) {
-        QDES_COUNT_ADD(&f->stats, tx_flooded, n);
+    if (train->copy) {
+        QDES_COUNT_ADD(&f->stats, tx_copies, n);
     } else {
-        QDES_COUNT_ADD(&f->stats, tx_unicast, n);
+        QDES_COUNT_ADD(&f->stats, tx_frames, n);
+        if (train->flood) {
+            QDES_COUNT_ADD(&f->stats, tx_flooded, n);
+        } else {
+            QDES_COUNT_ADD(&f->stats, tx_unicast, n);
+        }
+        QDES_COUNT_ADD(&f->stats, tx_bytes, size - n * train->header_size);
     }
-    QDES_COUNT_ADD(&f->stats, tx_bytes, size - n * train->header_size);
     if (n > 1 && train->fits && qdes_underlay_segments(f->underlay)) {
         QDES_COUNT(&f->stats, tx_trains);
+    }
+}
+
+void qdes_fabric_count_copied(QdesFabric *f, unsigned n, size_t bytes)
+{
+    QDES_COUNT_ADD(&f->stats, tx_frames, n);
+    if (qdes_peers_copies(f->peers)) {
+        QDES_COUNT_ADD(&f->stats, tx_flooded, n);
+        QDES_COUNT_ADD(&f->stats, tx_bytes, bytes);
+    } else {
+        QDES_COUNT_ADD(&f->stats, tx_drop_no_group, n);
+    }
+}
+
+/* Count the part of @train that an error is about. */
+static void count_failed(QdesFabric *f, const QdesTrain *train, int err)
+{
+    unsigned n = qdes_train_count(train, train->failed);
+
+    if (train->copy) {
+        QDES_COUNT_ADD(&f->stats, tx_copy_errors, n);
+    } else if (train->flood && err == ENODEV) {
+        qdes_fabric_count_copied(f, n, train->failed - n * train->header_size);
+    } else {
+        qdes_fabric_count_error(f, err, n);
     }
 }
 
@@ -159,14 +188,13 @@ QdesSent qdes_fabric_send_trains(QdesFabric *f, QdesTrain *trains, unsigned n,
                     QDES_COUNT(&f->stats, peers_unreachable);
                     qdes_fabric_forget(f, train->slot);
                 }
-                if (!is_known(f, train->slot, &train->to)) {
+                if (!is_known(f, train->slot, &train->to) && !train->copy) {
                     return QDES_SENT_LOST_WAY;
                 }
             }
             continue;
         }
-        qdes_fabric_count_error(f, -ret,
-                                qdes_train_count(train, train->failed));
+        count_failed(f, train, -ret);
         train->sent += train->failed;
         *next += train->sent == train->size;
         tries = 0;
@@ -189,6 +217,10 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
     const QdesPeer *peer;
 
     to->flood = way == QDES_WAY_FLOOD;
+    to->copy = false;
+    to->group_done = to->flood && !f->config.has_group;
+    to->copied = QDES_PEER_NONE;
+    to->run_end = 0;
     if (to->flood) {
         if (tx->group_room_as_of != f->paths) {
             tx->group_room = qdes_underlay_room(f->underlay, NULL);
@@ -251,6 +283,10 @@ static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
     uint32_t slot = QDES_PEER_NONE;
     QdesWay way;
 
+    if (frame->copy) {
+        QDES_COUNT(&f->stats, tx_copy_errors);
+        return false;
+    }
     if (is_superframe(frame)) {
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_unreachable);
         return false;
@@ -275,6 +311,62 @@ static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
     }
 }
 
+/* Frames that begin with number @at, and are copied together from now on. */
+static void begin_run(QdesFabric *f, unsigned at)
+{
+    QdesTxFrame *frame = &f->tx.queue.frames[at];
+    struct iovec iov;
+    QdesTrain run;
+    unsigned n;
+
+    frame->run_end = qdes_txq_train(&f->tx.queue, at, &run, &iov);
+    if (!f->config.has_group) {
+        n = frame->run_end - at;
+        qdes_fabric_count_copied(f, n, run.size - n * run.header_size);
+    }
+}
+
+/*
+ * Lay out copies of the run that begins with number *@at, as far as they go
+ * into the batch.  When they all do, *@at is behind it.
+ */
+static unsigned lay_out_copies(QdesFabric *f, unsigned *at, unsigned n)
+{
+    QdesTransmit *tx = &f->tx;
+    QdesTxFrame *frame = &tx->queue.frames[*at];
+    uint32_t slot = frame->copied;
+    QdesTxFrame to;
+
+    if (!frame->run_end) {
+        begin_run(f, *at);
+    }
+    while (n < QDES_TX_BATCH) {
+        slot = qdes_peers_next_copy(f->peers, slot);
+        if (slot == QDES_PEER_NONE) {
+            *at = frame->run_end;
+            if (n > 0) {
+                tx->marks[n - 1].head = *at;
+                tx->marks[n - 1].copied = QDES_PEER_NONE;
+            } else {
+                qdes_txq_done(&tx->queue, *at);
+            }
+            break;
+        }
+        qdes_fabric_set_destination(f, &to, QDES_WAY_PEER, slot);
+        qdes_txq_train(&tx->queue, *at, &tx->trains[n], &tx->pieces[n]);
+        tx->trains[n].to = to.to;
+        tx->trains[n].slot = slot;
+        tx->trains[n].flood = false;
+        tx->trains[n].copy = true;
+        tx->trains[n].fits = tx->trains[n].segment <= to.room;
+        tx->marks[n].head = *at;
+        tx->marks[n].group_done = 0;
+        tx->marks[n].of_run = true;
+        tx->marks[n++].copied = slot;
+    }
+    return n;
+}
+
 /* Lay out as many trains as can leave in one call. */
 static unsigned collect(QdesFabric *f, int64_t now)
 {
@@ -283,10 +375,15 @@ static unsigned collect(QdesFabric *f, int64_t now)
     unsigned at = queue->head;
     QdesTxFrame *frame;
     unsigned end;
+    unsigned i;
     unsigned n = 0;
 
     while (at < queue->tail && n < QDES_TX_BATCH) {
         frame = &queue->frames[at];
+        if (frame->flood && frame->group_done) {
+            n = lay_out_copies(f, &at, n);
+            continue;
+        }
         if (has_lost_way(f, frame)) {
             if (n > 0) {
                 break;          /* what comes before it first */
@@ -299,34 +396,83 @@ static unsigned collect(QdesFabric *f, int64_t now)
         end = qdes_txq_train(queue, at, &tx->trains[n], &tx->pieces[n]);
         if (!qdes_fabric_takes_partial(f, frame)) {
             /* Its peer may have accepted them when they were queued. */
-            for (; at < end; at++) {
-                finish_queued(f, &queue->frames[at]);
+            for (i = at; i < end; i++) {
+                finish_queued(f, &queue->frames[i]);
             }
         }
-        tx->ends[n++] = at = end;
+        tx->marks[n].copied = QDES_PEER_NONE;
+        tx->marks[n].group_done = 0;
+        tx->marks[n].of_run = false;
+        if (frame->flood && qdes_peers_copies(f->peers)) {
+            tx->marks[n].head = at;
+            tx->marks[n++].group_done = end;
+            break;              /* the copies next */
+        }
+        at = end;
+        tx->marks[n++].head = at;
     }
     return n;
 }
 
-bool qdes_fabric_send_queue(QdesFabric *f, int64_t now)
+static void mark_group_done(QdesTxQueue *queue, unsigned end)
+{
+    unsigned at;
+
+    for (at = queue->head; at < end; at++) {
+        queue->frames[at].group_done = true;
+    }
+}
+
+/* The first @n trains have left. */
+static void take_off(QdesFabric *f, unsigned n)
 {
     QdesTransmit *tx = &f->tx;
-    QdesTrain *train;
+    QdesTxQueue *queue = &tx->queue;
+
+    if (n > 0) {
+        qdes_txq_done(queue, tx->marks[n - 1].head);
+        mark_group_done(queue, tx->marks[n - 1].group_done);
+        if (tx->marks[n - 1].copied) {
+            queue->frames[queue->head].copied = tx->marks[n - 1].copied;
+        }
+    }
+}
+
+/* A part of train number @n has left, which is the next. */
+static void take_off_part(QdesFabric *f, unsigned n)
+{
+    QdesTransmit *tx = &f->tx;
+    const QdesTrain *train = &tx->trains[n];
+    QdesTxQueue *queue = &tx->queue;
+    unsigned part = qdes_train_count(train, train->sent);
+
+    if (part == 0) {
+        return;
+    }
+    if (tx->marks[n].of_run) {
+        /* Of a copy, what is left is lost: it is not worth its state. */
+        QDES_COUNT_ADD(&f->stats, tx_copy_errors,
+                       qdes_train_count(train, train->size) - part);
+        take_off(f, n + 1);
+    } else if (tx->marks[n].group_done) {
+        mark_group_done(queue, queue->head + part);
+    } else {
+        qdes_txq_done(queue, queue->head + part);
+    }
+}
+
+bool qdes_fabric_send_queue(QdesFabric *f, int64_t now)
+{
     unsigned next;
     unsigned n;
     QdesSent sent;
 
     while ((n = collect(f, now)) > 0) {
         next = 0;
-        sent = qdes_fabric_send_trains(f, tx->trains, n, &next);
-        if (next > 0) {
-            qdes_txq_done(&tx->queue, tx->ends[next - 1]);
-        }
+        sent = qdes_fabric_send_trains(f, f->tx.trains, n, &next);
+        take_off(f, next);
         if (sent != QDES_SENT) {
-            /* A part of a train may have left. */
-            train = &tx->trains[next];
-            qdes_txq_done(&tx->queue, tx->queue.head +
-                          qdes_train_count(train, train->sent));
+            take_off_part(f, next);
         }
         if (sent == QDES_SENT_BLOCKED) {
             qdes_fabric_block(f);
@@ -339,8 +485,19 @@ bool qdes_fabric_send_queue(QdesFabric *f, int64_t now)
 void qdes_fabric_drop_queue(QdesFabric *f)
 {
     QdesTxQueue *queue = &f->tx.queue;
+    const QdesTxFrame *frame;
 
-    for (; !qdes_txq_is_empty(queue); qdes_txq_done(queue, queue->head + 1)) {
-        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_link);
+    while (!qdes_txq_is_empty(queue)) {
+        frame = &queue->frames[queue->head];
+        if (frame->run_end) {
+            qdes_txq_done(queue, frame->run_end);   /* counted already */
+            continue;
+        }
+        if (frame->copy) {
+            QDES_COUNT(&f->stats, tx_copy_errors);
+        } else if (!frame->group_done || !f->config.has_group) {
+            qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_link);
+        }
+        qdes_txq_done(queue, queue->head + 1);
     }
 }

@@ -44,7 +44,12 @@ typedef enum QdesSaid {
 typedef struct QdesTransmit {
     QdesTxQueue queue;          /* small frames, copied */
     QdesTrain trains[QDES_TX_BATCH];
-    unsigned ends[QDES_TX_BATCH]; /* in the queue, of the trains above */
+    struct {                    /* what the queue is like after it has left */
+        unsigned head;
+        unsigned group_done;    /* up to this number, the group has them */
+        uint32_t copied;        /* slot of the copy of those at the head */
+        bool of_run;            /* it is a copy of several frames */
+    } marks[QDES_TX_BATCH];
     uint32_t group_room;        /* bytes, as QdesPeer has it */
     uint32_t group_room_as_of;
 
@@ -155,6 +160,9 @@ void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter);
 
 /* Count @n frames that the socket would not take. */
 void qdes_fabric_count_error(QdesFabric *f, int err, unsigned n);
+
+/* Count @n frames of @bytes in all that are flooded by copies alone. */
+void qdes_fabric_count_copied(QdesFabric *f, unsigned n, size_t bytes);
 
 typedef enum QdesSent {
     QDES_SENT,                  /* all that could be; the rest is counted */
