@@ -5,6 +5,7 @@
  * What these share, and no other file looks into:
  *
  *   transmit.c   frames from the port: take, cut, queue
+ *   batch.c      where small ones wait, and copies are made
  *   dispatch.c   where they go, and how they leave
  *   receive.c    datagrams from the underlay to the port
  *   learn.c      who has which MAC address
@@ -147,6 +148,10 @@ QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
 /* Fill @to with the group, or the peer in @slot. */
 void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
                                  uint32_t slot);
+
+/* Is the peer in @slot still the one at @addr? */
+bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
+                          const QdesAddr *addr);
 
 /* Does who is there accept unfinished checksums? */
 bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);

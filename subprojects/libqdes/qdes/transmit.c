@@ -5,7 +5,7 @@
  *   qdes_fabric_send() -> forward() -> depart() -> enqueue(), the batch
  *                                               -> send_cut(), a superframe
  *
- * dispatch.c is where they leave.
+ * batch.c and dispatch.c are where they leave.
  */
 
 #include "qdes/fabric-private.h"
