@@ -288,6 +288,7 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
         return false;
     }
 
+    config->has_group = true;
     config->ttl = ttl;
     config->ageing_ms = ageing * 1000;
     config->max_macs = max_macs;
