@@ -14,7 +14,8 @@ static void prepare(int fd G_GNUC_UNUSED, bool v4 G_GNUC_UNUSED)
 {
 }
 
-static void filter_group(int fd G_GNUC_UNUSED, const QdesConfig *config G_GNUC_UNUSED,
+static void filter_group(int fd G_GNUC_UNUSED,
+                         const QdesConfig *config G_GNUC_UNUSED,
                          const QdesAddr *own G_GNUC_UNUSED,
                          unsigned index G_GNUC_UNUSED)
 {
