@@ -48,10 +48,8 @@ static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
         mcast = QDES_DEFAULT_GROUP;
     }
     if (strcmp(mcast, "off") == 0) {
-        OPTION_ERROR(errp, "mcast=off: a port without a group reaches nobody; "
-                     "give a multicast address, such as %s:%d",
-                     QDES_DEFAULT_GROUP, QDES_DEFAULT_PORT);
-        return false;
+        config->group = qdes_addr_any(false, 0);
+        return true;
     }
     if (!parse_addr(&config->group, "mcast", mcast, QDES_DEFAULT_PORT, errp)) {
         return false;
@@ -64,6 +62,12 @@ static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
         return false;
     }
     return true;
+}
+
+bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr)
+{
+    return config->dual ||
+           qdes_addr_is_v4(addr) == qdes_addr_is_v4(&config->local);
 }
 
 static bool check_peers(QdesConfig *config, const QdesOptions *options,
@@ -86,6 +90,14 @@ static bool check_peers(QdesConfig *config, const QdesOptions *options,
                          err->message);
             return false;
         }
+        if (spec.kind == QDES_SEED_ADDRESS &&
+            !qdes_config_reaches(config, &spec.addr)) {
+            OPTION_ERROR(errp, "peers.%zu=%s: localaddr= is not of the same "
+                         "family; give an %s address, or leave out "
+                         "localaddr=", i, options->peers[i],
+                         qdes_addr_is_v4(&config->local) ? "IPv4" : "IPv6");
+            return false;
+        }
     }
     config->peers = options->peers;
     config->n_peers = options->n_peers;
@@ -93,12 +105,13 @@ static bool check_peers(QdesConfig *config, const QdesOptions *options,
 }
 
 static bool check_local(QdesConfig *config, const char *localaddr,
-                        GError **errp)
+                        size_t n_peers, GError **errp)
 {
     bool v4 = qdes_addr_is_v4(&config->group);
 
     if (!localaddr) {
-        config->local = qdes_addr_any(v4, 0);
+        config->dual = n_peers || !config->has_group;
+        config->local = qdes_addr_any(v4 && !config->dual, 0);
         return true;
     }
     if (!parse_addr(&config->local, "localaddr", localaddr, 0, errp)) {
@@ -115,7 +128,12 @@ static bool check_local(QdesConfig *config, const char *localaddr,
                      "interface's; name it, as in fe80::1%%eth0", localaddr);
         return false;
     }
-    if (qdes_addr_is_v4(&config->local) != v4) {
+    if (qdes_addr_is_any(&config->local) &&
+        !qdes_addr_is_v4(&config->local)) {
+        config->dual = true;
+        return true;
+    }
+    if (config->has_group && qdes_addr_is_v4(&config->local) != v4) {
         OPTION_ERROR(errp, "localaddr=%s: not of the same family as the "
                      "group; give an %s address", localaddr,
                      v4 ? "IPv4" : "IPv6");
@@ -157,6 +175,12 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
         iface = scope;
         config->group.scope = 0;
     }
+    if (iface && !config->has_group) {
+        OPTION_ERROR(errp, "iface=%s: with mcast=off there is no group to "
+                     "join on it; leave it out, or give an address of it as "
+                     "localaddr=", iface);
+        return false;
+    }
     if (!iface) {
         if (qdes_addr_needs_scope(&config->group)) {
             config->group.port = 0;
@@ -180,6 +204,18 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
         return false;
     }
     g_strlcpy(config->iface, iface, sizeof(config->iface));
+    return true;
+}
+
+static bool check_no_ttl(const QdesConfig *config, const QdesOptions *options,
+                         GError **errp)
+{
+    if (options->has_ttl && !config->has_group) {
+        OPTION_ERROR(errp, "ttl=%" G_GINT64_FORMAT ": limits the hops of "
+                     "multicast, and with mcast=off there is none; leave it "
+                     "out", options->ttl);
+        return false;
+    }
     return true;
 }
 
@@ -247,10 +283,11 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     }
     if (!check_group(config, options->mcast, errp) ||
         !check_range("netid", netid, 0, UINT32_MAX, "", errp) ||
-        !check_local(config, options->localaddr, errp) ||
+        !check_local(config, options->localaddr, options->n_peers, errp) ||
         !check_iface(config, options->iface, errp) ||
         !check_peers(config, options, errp) ||
         !check_range("ttl", ttl, 1, 255, "hops", errp) ||
+        !check_no_ttl(config, options, errp) ||
         !check_name(config, options, errp) ||
         !check_range("ageing", ageing, QDES_MIN_AGEING, QDES_MAX_AGEING,
                      "seconds", errp) ||

@@ -71,6 +71,7 @@ typedef struct QdesConfig {
     const char *const *peers;   /* those of the options, not a copy */
     size_t n_peers;
     QdesAddr local;             /* any: let the kernel choose; port 0: any */
+    bool dual;                  /* unicast by IPv4 and IPv6, @local is :: */
     char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */
     uint32_t netid;
     uint8_t ttl;
@@ -93,6 +94,9 @@ typedef struct QdesConfig {
  */
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                       GError **errp);
+
+/* Is @addr of a family that the port sends unicast by? */
+bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr);
 
 /* The error domain of libqdes; the messages carry all there is to say. */
 #define QDES_ERROR (qdes_error_quark())

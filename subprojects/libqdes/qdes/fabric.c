@@ -41,7 +41,9 @@ void qdes_fabric_watch(QdesFabric *f)
     int read = f->paused ? QDES_WATCH_NONE : QDES_WATCH_READ;
     int write = f->blocked ? QDES_WATCH_WRITE : QDES_WATCH_NONE;
 
-    f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay), read);
+    if (f->config.has_group) {
+        f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay), read);
+    }
     f->host->watch(f->opaque, qdes_underlay_unicast_fd(f->underlay),
                    read | write);
 }
@@ -199,8 +201,10 @@ void qdes_fabric_free(QdesFabric *f)
         qdes_fabric_send_queue(f, 0);
         qdes_fabric_say_bye(f);
     }
-    f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay),
-                   QDES_WATCH_NONE);
+    if (f->config.has_group) {
+        f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay),
+                       QDES_WATCH_NONE);
+    }
     f->host->watch(f->opaque, qdes_underlay_unicast_fd(f->underlay),
                    QDES_WATCH_NONE);
     monitor_fd = qdes_underlay_monitor_fd(f->underlay);
@@ -224,6 +228,12 @@ char *qdes_fabric_summary(const QdesFabric *f)
     char group[QDES_ADDR_STRLEN];
     char from[QDES_ADDR_STRLEN];
 
+    if (!f->config.has_group) {
+        return g_strdup_printf("qdes: netid=%u, no group, local %s%s",
+                               f->config.netid,
+                               qdes_addr_format(&local, from),
+                               f->link_up ? "" : ", link down");
+    }
     return g_strdup_printf("qdes: netid=%u, group %s on %s, local %s%s",
                            f->config.netid,
                            qdes_addr_format(&f->config.group, group),
@@ -237,6 +247,7 @@ QdesStatus *qdes_fabric_status(const QdesFabric *f, int64_t now)
     QdesStatus *status = qdes_status_new(&f->config, f->underlay, f->peers,
                                          f->fdb, &f->stats, now);
 
+    qdes_status_add_seeds(status, f->seeds, now);
     status->link_up = f->link_up;
     status->paused = f->paused;
     status->vnet_hdr = f->port.vnet_size > 0;
