@@ -1,240 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fabric: superframes, unfinished checksums and trains, between ports with
- * and without a virtio_net_hdr, on sockets that fail when a test wants it
+ * fabric: superframes that are cut and put together again, unfinished
+ * checksums and trains, between ports with and without a virtio_net_hdr
  *
- * sendmsg() and sendmmsg() are wrapped by the linker (see meson.build).
+ * On loopback, superframes would stay whole, of which test-superframe.c is:
+ * here ports are told to cut them.
  */
 
-#include "fabric-port.h"
-#include "packets.h"
+#include "offload-port.h"
 
-#include <errno.h>
-
-#include "qdes/coalesce.h"
-#include "qdes/eth.h"
-
-#ifndef SOL_UDP
-#define SOL_UDP 17
-#endif
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103         /* Linux 4.18 */
-#endif
-
-#define VNET 12                 /* bytes of the virtio_net_hdr of a port */
-#define MAX_FRAMES 2048
-
-/* What the wrapped calls do, and have done. */
-static struct {
-    int err;                    /* fail with this, 0: do not */
-    int after;                  /* datagrams, counting trains as one */
-    bool only_trains;
-    int times;                  /* that it fails; -1: always */
-    int trains;                 /* that were sent with UDP_SEGMENT */
-    int calls;
-} fault;
-
-ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
-int __real_sendmmsg(int fd, struct mmsghdr *msg, unsigned n, int flags);
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
-int __wrap_sendmmsg(int fd, struct mmsghdr *msg, unsigned n, int flags);
-
-static bool fails(const struct msghdr *msg)
+/* A port that sends no superframes. */
+static Port *open_cutting(const char *name)
 {
-    if (!fault.err || (fault.only_trains && !msg->msg_control)) {
-        return false;
-    }
-    if (fault.after > 0) {
-        fault.after--;
-        return false;
-    }
-    if (fault.times == 0) {
-        return false;
-    }
-    fault.times -= fault.times > 0;
-    errno = fault.err;
-    return true;
-}
+    QdesOptions options = { .name = name, .has_superframes = true };
 
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-    fault.calls++;
-    return fails(msg) ? -1 : __real_sendmsg(fd, msg, flags);
-}
-
-int __wrap_sendmmsg(int fd, struct mmsghdr *msg, unsigned n, int flags)
-{
-    unsigned i;
-
-    fault.calls++;
-    for (i = 0; i < n; i++) {
-        if (fails(&msg[i].msg_hdr)) {
-            return i ? (int)i : -1;
-        }
-        fault.trains += msg[i].msg_hdr.msg_control != NULL;
-        if (__real_sendmmsg(fd, &msg[i], 1, flags) != 1) {
-            return i ? (int)i : -1;
-        }
-    }
-    return n;
-}
-
-static void setup(void)
-{
-    choose_group();
-    memset(&fault, 0, sizeof(fault));
-}
-
-static const QdesPort all_offloads = {
-    .vnet_size = VNET,
-    .csum = true, .tso4 = true, .tso6 = true, .ecn = true,
-    .uso4 = true, .uso6 = true,
-};
-
-/* What a test sends, and the frames that it stands for. */
-typedef struct Sample {
-    uint8_t vnet_and_frame[VNET + PACKET_MAX];
-    size_t size;                /* bytes, without the header */
-    QdesVnet vnet;
-    unsigned n;
-    size_t sizes[MAX_FRAMES];
-    uint8_t frames[4 * PACKET_MAX];
-} Sample;
-
-static Sample sample;
-
-static uint8_t *sample_frame(void)
-{
-    return sample.vnet_and_frame + VNET;
-}
-
-/* A superframe of @p, cut to @gso_size; 0: a frame with partial checksum. */
-static void make(Packet *p, size_t gso_size)
-{
-    QdesVnet *v = &sample.vnet;
-    size_t l3;
-
-    p->csum = PACKET_PARTIAL;
-    sample.size = packet_write(p, sample_frame());
-    l3 = naive_l3(sample_frame());
-    *v = (QdesVnet) {
-        .needs_csum = true,
-        .csum_start = l3 + (p->v6 ? 40 + p->ext : 20 + p->ip_options),
-        .csum_offset = p->udp ? 6 : 16,
-        .gso = gso_size == 0 ? QDES_GSO_NONE : p->udp ? QDES_GSO_UDP :
-               p->v6 ? QDES_GSO_TCP6 : QDES_GSO_TCP4,
-        .gso_size = gso_size,
-    };
-    qdes_vnet_encode(v, sample.vnet_and_frame, VNET, false);
-    if (!gso_size) {
-        v->gso_size = p->payload;
-        v->gso = p->udp ? QDES_GSO_UDP : QDES_GSO_TCP4;
-    }
-    sample.n = naive_segment(sample_frame(), sample.size, v, sample.frames,
-                             sample.sizes);
-    v->gso_size = gso_size;
-}
-
-static bool send_sample(Port *p)
-{
-    struct iovec iov = { sample.vnet_and_frame, VNET + sample.size };
-
-    return qdes_fabric_send(p->fabric, &iov, 1, now);
-}
-
-/* @b is known to @a as the owner of the destination, and by its HELLO. */
-static void meet(Port *a, Port *b, int vnet)
-{
-    uint8_t frame[60] = { 0 };
-    uint8_t before[VNET] = { 0 };
-    struct iovec iov[] = { { before, vnet }, { frame, sizeof(frame) } };
-    Port *ports[] = { a, b };
-
-    memset(frame, 0xff, 6);
-    memcpy(frame + 6, "\x52\x54\x00\x00\x01\x07", 6);
-    WAIT(ports, 2, C(a, rx_hello) && C(b, rx_hello));
-    ck_assert(qdes_fabric_send(b->fabric, iov, 2, now));
-    qdes_fabric_flush(b->fabric, now);
-    WAIT(ports, 2, C(a, rx_frames) == 1);
-    g_ptr_array_set_size(a->frames, 0);
-    g_ptr_array_set_size(b->frames, 0);
-}
-
-/*
- * What @p got from frame number @first on, cut where it is a superframe, are
- * the sample's frames.  Checksums are finished for the comparison.
- */
-static void expect(Port *p, size_t vnet_size)
-{
-    g_autofree uint8_t *cut = g_malloc(4 * PACKET_MAX);
-    static size_t sizes[MAX_FRAMES];
-    const uint8_t *want = sample.frames;
-    unsigned done = 0;
-    const uint8_t *data;
-    uint8_t *at;
-    QdesVnet vnet = { 0 };
-    size_t size;
-    unsigned i, j, n;
-
-    for (i = 0; i < p->frames->len; i++) {
-        data = g_bytes_get_data(p->frames->pdata[i], &size);
-        if (vnet_size) {
-            qdes_vnet_decode(&vnet, data, false);
-            data += vnet_size;
-            size -= vnet_size;
-        }
-        if (vnet.gso) {
-            ck_assert(vnet.needs_csum);
-            n = naive_segment(data, size, &vnet, cut, sizes);
-        } else {
-            n = 1;
-            sizes[0] = size;
-            memcpy(cut, data, size);
-            if (vnet.needs_csum) {
-                ck_assert(qdes_packet_finish(cut, size));
-            }
-        }
-        for (j = 0, at = cut; j < n; at += sizes[j++]) {
-            ck_assert_uint_lt(done, sample.n);
-            ck_assert_uint_eq(sizes[j], sample.sizes[done]);
-            ck_assert_mem_eq(at, want, sizes[j]);
-            want += sample.sizes[done++];
-        }
-    }
-    ck_assert_uint_eq(done, sample.n);
-}
-
-/* All kinds of what may be sent. */
-static const struct {
-    bool v6, udp;
-    unsigned tags;
-    size_t payload, gso_size;
-} kinds[] = {
-    { false, false, 0, 60000, 1448 },
-    { true, false, 0, 60000, 1428 },
-    { false, true, 0, 20000, 1000 },
-    { true, true, 0, 1000, 17 },
-    { false, false, 1, 3000, 1448 },
-    { true, false, 2, 65000, 8000 },
-    { false, false, 0, 100, 0 },
-    { false, true, 0, 18, 0 },
-    { true, true, 1, 3000, 0 },
-    { false, false, 0, 100, 1448 },
-    { false, false, 0, 1000, 1 },
-};
-
-static void make_kind(int i)
-{
-    Packet p = {
-        PACKET_DEFAULT,
-        .mac = 7,
-        .v6 = kinds[i].v6,
-        .udp = kinds[i].udp,
-        .tags = kinds[i].tags,
-    };
-
-    p.payload = kinds[i].payload;
-    make(&p, kinds[i].gso_size);
+    return port_open_with(&options, false);
 }
 
 enum { OURS_PLAIN = 1, OURS_NO_GSO = 2, THEIRS_PLAIN = 4, THEIRS_NO_GSO = 8,
@@ -243,7 +23,7 @@ enum { OURS_PLAIN = 1, OURS_NO_GSO = 2, THEIRS_PLAIN = 4, THEIRS_NO_GSO = 8,
 /* Everything passes between all kinds of ports. */
 START_TEST(test_pairs)
 {
-    QdesOptions a = { .name = "a", .has_gso = true,
+    QdesOptions a = { .name = "a", .has_superframes = true, .has_gso = true,
                       .gso = !(_i & OURS_NO_GSO) };
     QdesOptions b = { .name = "b", .has_gso = true,
                       .gso = !(_i & THEIRS_NO_GSO) };
@@ -295,7 +75,7 @@ START_TEST(test_features)
     static const QdesPort *const accepted[] = { &none, &csum, &tso4,
                                                 &no_csum };
     const QdesPort *port = accepted[_i];
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
     const uint8_t *data;
     uint64_t frames;
     QdesVnet vnet;
@@ -358,30 +138,6 @@ START_TEST(test_bad_vnet)
     port_close(port);
 }
 END_TEST
-
-/* A socket of the test that is a peer: it says HELLO with @capabilities. */
-static int open_peer(Port *p, uint32_t capabilities, uint32_t mtu)
-{
-    QdesStatus *status = qdes_fabric_status(p->fabric, now);
-    QdesWireHello hello = { .instance = 7, .capabilities = capabilities,
-                            .mtu = mtu };
-    uint8_t data[QDES_WIRE_HELLO_SIZE];
-    uint8_t frame[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
-    struct sockaddr_storage ss;
-    socklen_t len = qdes_addr_to_sockaddr(&status->local, &ss);
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
-
-    qdes_wire_encode_header(frame, QDES_WIRE_DATA, 0, 0);
-    memset(frame + 8, 0xff, 6);
-    memcpy(frame + 14, "\x52\x54\x00\x00\x01\x07", 6);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)&ss, len), 0);
-    ck_assert_int_eq(send(fd, data, size, 0), size);
-    ck_assert_int_eq(send(fd, frame, sizeof(frame), 0), sizeof(frame));
-    WAIT(&p, 1, C(p, rx_frames) == 1);
-    qdes_status_free(status);
-    return fd;
-}
 
 /* Checksums stay unfinished only for peers that announced it. */
 START_TEST(test_capabilities)
@@ -492,7 +248,7 @@ END_TEST
 /* A port that is full gets the rest when it has room, in order. */
 START_TEST(test_full)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
     unsigned i;
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
@@ -517,7 +273,7 @@ END_TEST
 /* What waits for a port that is now another is not given to that. */
 START_TEST(test_port_changes)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
     qdes_fabric_set_port(ports[1]->fabric, &all_offloads);
@@ -545,7 +301,7 @@ END_TEST
 /* What lacks nothing is good for every port. */
 START_TEST(test_plain_frames_outlive_change)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
     uint8_t frame[VNET + 60] = { 0 };
     struct iovec iov = { frame, sizeof(frame) };
     int i;
@@ -581,7 +337,7 @@ END_TEST
 START_TEST(test_no_trains)
 {
     static const int errors[] = { EIO, EINVAL, EMSGSIZE, EOPNOTSUPP };
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
     uint64_t frames;
     int round;
 
@@ -650,7 +406,8 @@ static void check_blocked(Port **ports, int kind, int after, bool small_first)
 
 START_TEST(test_blocked)
 {
-    QdesOptions options = { .name = "a", .has_gso = true, .gso = _i > 0 };
+    QdesOptions options = { .name = "a", .has_superframes = true,
+                            .has_gso = true, .gso = _i > 0 };
     Port *ports[] = { port_open_with(&options, _i == 2), port_open("b") };
     int kind, after;
 
@@ -670,7 +427,7 @@ END_TEST
 /* The socket is full; its peer leaves before it has room again. */
 START_TEST(test_peer_leaves_while_blocked)
 {
-    Port *ports[] = { port_open("a"), port_open("b"), port_open("c") };
+    Port *ports[] = { open_cutting("a"), port_open("b"), port_open("c") };
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
     meet(ports[0], ports[1], 0);
@@ -700,7 +457,7 @@ END_TEST
 /* An error that is about the peer itself: what is under way floods. */
 START_TEST(test_peer_unreachable)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
     meet(ports[0], ports[1], 0);
@@ -721,7 +478,7 @@ END_TEST
 /* An error for good: all frames are counted, and the next ones go. */
 START_TEST(test_error)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
     meet(ports[0], ports[1], 0);
@@ -771,7 +528,7 @@ END_TEST
 /* Small frames of a turn leave together, as one train. */
 START_TEST(test_batch)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
     int i;
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
@@ -875,7 +632,7 @@ END_TEST
 /* A superframe is counted once, also if it is not taken at first. */
 START_TEST(test_superframes_are_counted)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
     meet(ports[0], ports[1], 0);
@@ -982,7 +739,7 @@ END_TEST
 /* The link goes down while the socket is full: nothing leaves after that. */
 START_TEST(test_link_down_while_blocked)
 {
-    Port *ports[] = { port_open("a"), port_open("b") };
+    Port *ports[] = { open_cutting("a"), port_open("b") };
 
     qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
     meet(ports[0], ports[1], 0);

@@ -41,7 +41,7 @@ void qdes_fabric_watch(QdesFabric *f)
     int read = f->paused ? QDES_WATCH_NONE : QDES_WATCH_READ;
     int write = f->blocked ? QDES_WATCH_WRITE : QDES_WATCH_NONE;
 
-    if (f->config.has_group) {
+    if (qdes_underlay_group_fd(f->underlay) >= 0) {
         f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay), read);
     }
     f->host->watch(f->opaque, qdes_underlay_unicast_fd(f->underlay),
@@ -201,7 +201,7 @@ void qdes_fabric_free(QdesFabric *f)
         qdes_fabric_send_queue(f, 0);
         qdes_fabric_say_bye(f);
     }
-    if (f->config.has_group) {
+    if (qdes_underlay_group_fd(f->underlay) >= 0) {
         f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay),
                        QDES_WATCH_NONE);
     }

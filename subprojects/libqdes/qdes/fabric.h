@@ -97,9 +97,8 @@ typedef struct QdesPort {
 /* What a fabric needs of the program that it lives in.  All are mandatory. */
 typedef struct QdesHost {
     /*
-     * Hand a frame to the port, in pieces, @size bytes in all.  The first
-     * piece is the virtio_net_hdr alone if the port has one; a port that has
-     * none gets the frame in one piece.
+     * Hand a frame to the port, in pieces, @size bytes in all.  It begins with
+     * the virtio_net_hdr if the port has one, all of it in the first piece.
      */
     QdesDelivery (*deliver)(void *opaque, const struct iovec *iov, int iovcnt,
                             size_t size);

@@ -367,6 +367,7 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
     }
     while (!f->paused && rx->next < rx->n) {
         train = &rx->trains[rx->next];
+        g_assert(train->data != NULL);
         if (rx->offset == 0) {
             rx->header = NULL;
             rx->src = NULL;
@@ -379,9 +380,11 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
                 break;
             }
             rx->offset += size;
-        } while (rx->offset < train->size);
+        } while (rx->offset < train->size && !f->paused);
         if (rx->offset < train->size) {
-            deliver_next(f, now);
+            if (!f->paused) {
+                deliver_next(f, now);
+            }
         } else {
             if (train->size > train->segment) {
                 QDES_COUNT(&f->stats, rx_trains);
