@@ -17,7 +17,7 @@
 #ifndef QDES_CONFIG_H
 #define QDES_CONFIG_H
 
-#include "qdes/addr.h"
+#include "qdes/resolve.h"
 
 #define QDES_DEFAULT_GROUP "239.192.81.68"  /* RFC 2365: organization-local */
 #define QDES_DEFAULT_PORT 20804             /* 0x5144, "QD" */
@@ -85,6 +85,8 @@ typedef struct QdesConfig {
     bool vnet_hdr;              /* for the front end */
     bool gso;
     bool superframes;
+    QdesLookup *lookup;         /* of peers' names, NULL: the system's */
+    void *lookup_opaque;
     bool plain_io;              /* none of the host's own socket extras */
 } QdesConfig;
 

@@ -94,6 +94,7 @@ struct QdesFabric {
     QdesFdb *fdb;
     QdesPeers *peers;
     QdesSeeds *seeds;
+    QdesResolver *resolver;     /* NULL: nothing was to be looked up */
     QdesStats stats;
     QdesPort port;
     uint64_t instance;
@@ -236,10 +237,16 @@ void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
                               const QdesAddr *from, bool by_group,
                               int64_t now);
 
-/* List the peers of @config. */
-void qdes_fabric_start_seeds(QdesFabric *f, const QdesConfig *config,
-                             int64_t now);
+/* List the peers of @config.  Names are looked up from the first tick on. */
+bool qdes_fabric_start_seeds(QdesFabric *f, const QdesConfig *config,
+                             int64_t now, GError **errp);
 void qdes_fabric_stop_seeds(QdesFabric *f);
+
+/* Have looked up what is due. */
+void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
+
+/* If @fd is about that, take the answers and return true. */
+bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

@@ -56,6 +56,9 @@ void qdes_fabric_ready(QdesFabric *f, int fd, int events, int64_t now)
         qdes_fabric_arm(f, f->refresh_at);
         return;
     }
+    if (qdes_fabric_take_answers(f, fd, now)) {
+        return;
+    }
     if ((events & QDES_WATCH_READ) && !f->paused) {
         qdes_fabric_receive(f, fd, now);
     }
@@ -130,6 +133,7 @@ void qdes_fabric_tick(QdesFabric *f, int64_t now)
         qdes_fabric_expire(f, now);
     }
     qdes_fdb_age(f->fdb, now);
+    qdes_fabric_look_up_seeds(f, now);
 
     qdes_fabric_arm(f, f->next_hello);
     qdes_fabric_arm(f, f->refresh_at);
@@ -178,7 +182,11 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->refresh_at = INT64_MAX;
     f->paths = 1;
     f->rx.coalescer = qdes_coalescer_new();
-    qdes_fabric_start_seeds(f, config, now);
+    if (!qdes_fabric_start_seeds(f, config, now, errp)) {
+        f->link_up = false;     /* nobody has heard of it */
+        qdes_fabric_free(f);
+        return NULL;
+    }
 
     qdes_fabric_report_group(f);
     qdes_fabric_watch(f);

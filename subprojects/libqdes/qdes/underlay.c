@@ -556,6 +556,11 @@ bool qdes_underlay_segments(const QdesUnderlay *u)
     return u->io.segment;
 }
 
+bool qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr)
+{
+    return qdes_config_reaches(&u->config, addr);
+}
+
 bool qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)
 {
     const QdesAddr *own = (const QdesAddr *)u->own->data;

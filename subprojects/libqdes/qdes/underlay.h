@@ -168,6 +168,10 @@ size_t qdes_underlay_room(const QdesUnderlay *underlay, const QdesAddr *to);
 /* Do trains leave as such? */
 bool qdes_underlay_segments(const QdesUnderlay *underlay);
 
+/* Is @addr of a family that the unicast socket sends by? */
+bool qdes_underlay_reaches(const QdesUnderlay *underlay,
+                           const QdesAddr *addr);
+
 /* An IPv4 address to which this host may only send as a broadcast? */
 bool qdes_underlay_is_broadcast(const QdesAddr *addr);
 
