@@ -65,18 +65,18 @@ static QdesPeerInfoList *peers_info(const QdesStatus *status)
     return list;
 }
 
-static QdesSeedInfoList *seeds_info(const QdesStatus *status)
+static QdesListedPeerList *seeds_info(const QdesStatus *status)
 {
-    QdesSeedInfoList *list = NULL, **tail = &list;
+    QdesListedPeerList *list = NULL, **tail = &list;
     size_t i, j;
 
     for (i = 0; i < status->n_seeds; i++) {
         const QdesStatusSeed *seed = &status->seeds[i];
-        QdesSeedInfo *info = g_new0(QdesSeedInfo, 1);
+        QdesListedPeer *info = g_new0(QdesListedPeer, 1);
         strList **addresses = &info->addresses;
 
         info->peer = g_strdup(seed->spec);
-        info->state = qapi_enum_parse(&QdesSeedState_lookup, seed->state, -1,
+        info->state = qapi_enum_parse(&QdesListedState_lookup, seed->state, -1,
                                       &error_abort);
         if (seed->error) {
             QDES_QAPI_SET_STR(info, error, g_strdup(seed->error));
