@@ -65,6 +65,32 @@ static QdesPeerInfoList *peers_info(const QdesStatus *status)
     return list;
 }
 
+static QdesListedPeerList *seeds_info(const QdesStatus *status)
+{
+    QdesListedPeerList *list = NULL, **tail = &list;
+    size_t i, j;
+
+    for (i = 0; i < status->n_seeds; i++) {
+        const QdesStatusSeed *seed = &status->seeds[i];
+        QdesListedPeer *info = g_new0(QdesListedPeer, 1);
+        strList **addresses = &info->addresses;
+
+        info->peer = g_strdup(seed->spec);
+        info->state = qapi_enum_parse(&QdesListedState_lookup, seed->state, -1,
+                                      &error_abort);
+        if (seed->error) {
+            QDES_QAPI_SET_STR(info, error, g_strdup(seed->error));
+        }
+        info->since_ms = seed->since_ms;
+        for (j = 0; j < seed->n_addresses; j++) {
+            QAPI_LIST_APPEND(addresses, addr_str(&seed->addresses[j]));
+        }
+        info->left_out = seed->left_out;
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
 static QdesMacInfoList *fdb_info(const QdesStatus *status)
 {
     QdesMacInfoList *list = NULL, **tail = &list;
@@ -110,13 +136,14 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
     info->encap = qapi_enum_parse(&QdesEncap_lookup, status->encap, -1,
                                   &error_abort);
     info->local = addr_str(&status->local);
-    info->group = addr_str(&status->group);
+    info->group = status->has_group ? addr_str(&status->group) : g_strdup("");
     info->iface = g_strdup(status->iface);
     info->loopback = status->loopback;
     info->link_up = status->link_up;
     info->paused = status->paused;
     info->vnet_hdr = status->vnet_hdr;
     info->gso = status->gso;
+    info->seeds = seeds_info(status);
     info->peers = peers_info(status);
     info->fdb = fdb_info(status);
     info->counters = counters_info(&status->counters);

@@ -589,6 +589,18 @@ QdesStatus *net_qdes_status(NetClientState *nc)
     return s->fabric ? qdes_fabric_status(s->fabric, net_qdes_now()) : NULL;
 }
 
+/* An array of the strings in @list, which it borrows. */
+static const char **net_qdes_strings(const strList *list, size_t *n)
+{
+    GPtrArray *array = g_ptr_array_new();
+
+    for (; list; list = list->next) {
+        g_ptr_array_add(array, list->value);
+    }
+    *n = array->len;
+    return (const char **)g_ptr_array_free(array, false);
+}
+
 int net_init_qdes(const Netdev *netdev, const char *name,
                   NetClientState *peer, Error **errp)
 {
@@ -626,11 +638,13 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .rcvbuf = MIN(opts->rcvbuf, INT64_MAX),
         .default_name = qemu_get_vm_name() ?: name,
     };
+    g_autofree const char **peers = NULL;
     g_autoptr(GError) err = NULL;
     NetClientState *nc;
     QdesConfig config;
     QdesState *s;
 
+    options.peers = peers = net_qdes_strings(opts->peers, &options.n_peers);
     if (!qdes_config_init(&config, &options, &err)) {
         error_setg(errp, "%s", err->message);
         return -1;

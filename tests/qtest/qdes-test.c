@@ -92,6 +92,54 @@ static void test_forms(void)
     fabric_free(fabric);
 }
 
+/* A list, in every way that it can be given. */
+static void test_peers(void)
+{
+    static const char *const ids[] = { "key", "json", "qmp", "hmp" };
+    static const char *const peers[] = { "127.0.0.2:7", "::1", "127.0.0.3" };
+    static const char *const addresses[] = {
+        "127.0.0.2:7", "[::1]:20804", "127.0.0.3:20804",
+    };
+    QTestState *qts = qtest_init(
+        "-M none -nodefaults -netdev qdes,id=key,mcast=off,"
+        "peers.0=127.0.0.2:7,peers.1=::1,peers.2=127.0.0.3 "
+        "-netdev '{\"type\": \"qdes\", \"id\": \"json\", \"mcast\": "
+        "\"off\", \"peers\": [\"127.0.0.2:7\", \"::1\", "
+        "\"127.0.0.3\"]}'");
+    g_autofree char *answer = NULL;
+    int i, j;
+
+    QMP(qts, "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
+        "'id': 'qmp', 'mcast': 'off', 'peers': [ '127.0.0.2:7', '::1', "
+        "'127.0.0.3' ] } }");
+    answer = qtest_hmp(qts, "netdev_add qdes,id=hmp,mcast=off,"
+                       "peers=127.0.0.2:7,peers=::1,peers=127.0.0.3");
+    g_assert_cmpstr(answer, ==, "");
+
+    for (i = 0; i < ARRAY_SIZE(ids); i++) {
+        QDict *port = port_status(qts, ids[i]);
+        QList *seeds = qdict_get_qlist(port, "seeds");
+        const QListEntry *entry = qlist_first(seeds);
+
+        assert_option(port, "group", "");
+        g_assert_cmpint(qlist_size(seeds), ==, ARRAY_SIZE(peers));
+        for (j = 0; j < ARRAY_SIZE(peers); j++) {
+            QDict *seed = qobject_to(QDict, qlist_entry_obj(entry));
+            QList *found = qdict_get_qlist(seed, "addresses");
+
+            assert_option(seed, "peer", peers[j]);
+            assert_option(seed, "state", "resolved");
+            g_assert_cmpint(qlist_size(found), ==, 1);
+            g_assert_cmpstr(qstring_get_str(qobject_to(QString,
+                                            qlist_peek(found))),
+                            ==, addresses[j]);
+            entry = qlist_next(entry);
+        }
+        qobject_unref(port);
+    }
+    qtest_quit(qts);
+}
+
 static void test_short_forms(void)
 {
     static const char *const forms[] = { "-nic", "-net" };
@@ -127,7 +175,17 @@ static const struct {
     { "'mcast': '239.1.1.1:0'", "mcast=239.1.1.1:0", "mcast=239.1.1.1:0: " },
     { "'mcast': '239.1.1.1:65536'", "mcast=239.1.1.1:65536",
       "mcast=239.1.1.1:65536: " },
-    { "'mcast': 'off'", "mcast=off", "mcast=off: " },
+    { "'mcast': 'off', 'iface': 'lo'", "mcast=off,iface=lo",
+      "iface=lo: with mcast=off" },
+    { "'peers': ['h:1', 'h:0']", "peers.0=h:1,peers.1=h:0",
+      "peers.1=h:0: '0' in 'h:0' is not a UDP port" },
+    { "'peers': ['239.1.1.1']", "peers.0=239.1.1.1",
+      "peers.0=239.1.1.1: '239.1.1.1' is a multicast address" },
+    { "'peers': ['']", "peers.0=", "peers.0=: '' is neither" },
+    { "'localaddr': '127.0.0.1', 'peers': ['2001:db8::1']",
+      "localaddr=127.0.0.1,peers.0=2001:db8::1", "give an IPv4 address" },
+    { "'mcast': 'off', 'peers': ['127.255.255.255']",
+      "mcast=off,peers.0=127.255.255.255", "is a broadcast address" },
     { "'netid': -1", "netid=-1", "netid=-1: must be 0 to 4294967295" },
     { "'netid': 4294967296", "netid=4294967296",
       "netid=4294967296: must be 0 to 4294967295" },
@@ -1227,6 +1285,7 @@ int main(int argc, char **argv)
 
     qtest_add_func("/qdes/options/defaults", test_defaults);
     qtest_add_func("/qdes/options/forms", test_forms);
+    qtest_add_func("/qdes/options/peers", test_peers);
     qtest_add_func("/qdes/options/short-forms", test_short_forms);
     qtest_add_func("/qdes/options/errors-qmp", test_errors_qmp);
     qtest_add_func("/qdes/options/errors-cli", test_errors_cli);

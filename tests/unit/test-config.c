@@ -110,6 +110,10 @@ END_TEST
 #define LONG_NAME \
     "0123456789012345678901234567890123456789012345678901234567890123"
 
+#define PEERS(...) \
+    .peers = (const char *const []) { __VA_ARGS__ }, \
+    .n_peers = sizeof((const char *const []) { __VA_ARGS__ }) / sizeof(char *)
+
 /* Each breaks one option; the message names it, its value, what is right. */
 static const struct {
     QdesOptions options;
@@ -117,7 +121,20 @@ static const struct {
 } bad[] = {
     { { .mcast = "10.0.0.1" }, "mcast=10.0.0.1:", "239.192.81.68" },
     { { .mcast = "2001:db8::1" }, "mcast=2001:db8::1:", "ff00::/8" },
-    { { .mcast = "off" }, "mcast=off:", "239.192.81.68" },
+    { { .mcast = "off", .iface = "lo" }, "iface=lo:", "mcast=off" },
+    { { .mcast = "off", .has_ttl = true, .ttl = 4 }, "ttl=4:", "mcast=off" },
+    { { .mcast = "off", .localaddr = "239.1.1.2" }, "localaddr=239.1.1.2:",
+      "this host" },
+    { { PEERS("h1", "h2:0") }, "peers.1=h2:0:", "1 to 65535" },
+    { { PEERS("") }, "peers.0=:", "DNS name" },
+    { { PEERS("239.1.1.1") }, "peers.0=239.1.1.1:", "mcast=" },
+    { { PEERS("255.255.255.255") }, "peers.0=255.255.255.255:", "broadcast" },
+    { { .localaddr = "127.0.0.1", PEERS("2001:db8::1") },
+      "peers.0=2001:db8::1:", "IPv4" },
+    { { .mcast = "off", .localaddr = "::1", PEERS("192.0.2.1") },
+      "peers.0=192.0.2.1:", "IPv6" },
+    { { .n_peers = 10000 }, "peers: 10000 are listed", "at most 1024" },
+    { { .n_peers = 1025 }, "peers: 1025 are listed", "DNS name" },
     { { .mcast = "239.1.1.1:0" }, "mcast=239.1.1.1:0:", "1 to 65535" },
     { { .mcast = "239.1.1.1:65536" }, "mcast=239.1.1.1:65536:",
       "1 to 65535" },
@@ -234,6 +251,53 @@ START_TEST(test_group_scope)
 }
 END_TEST
 
+/* What the unicast socket is bound to, by group, peers and local address. */
+static const struct {
+    QdesOptions options;
+    bool has_group, dual;
+    const char *local;
+} sockets[] = {
+    { { .mcast = NULL }, true, false, "0.0.0.0" },
+    { { .mcast = "ff15::1" }, true, false, "::" },
+    { { PEERS("host") }, true, true, "::" },
+    { { .mcast = "ff15::1", PEERS("192.0.2.1") }, true, true, "::" },
+    { { .mcast = "off" }, false, true, "::" },
+    { { .mcast = "off", PEERS("host", "192.0.2.1:7", "2001:db8::1") }, false,
+      true, "::" },
+    { { .mcast = "off", .localaddr = "[::]:7" }, false, true, "[::]:7" },
+    { { .localaddr = "[::]:7" }, true, true, "[::]:7" },
+    { { .mcast = "off", .localaddr = "0.0.0.0:7" }, false, false,
+      "0.0.0.0:7" },
+    { { .mcast = "off", .localaddr = "127.0.0.1" }, false, false,
+      "127.0.0.1" },
+    { { .mcast = "off", .localaddr = "::1", PEERS("2001:db8::1", "host") },
+      false, false, "::1" },
+    { { .localaddr = "127.0.0.1", PEERS("192.0.2.1") }, true, false,
+      "127.0.0.1" },
+};
+
+START_TEST(test_sockets)
+{
+    char text[QDES_ADDR_STRLEN];
+    GError *err = NULL;
+    QdesConfig config;
+    QdesAddr v4 = qdes_addr_any(true, 1);
+    QdesAddr v6 = qdes_addr_any(false, 1);
+    bool local_v4;
+
+    ck_assert_msg(qdes_config_init(&config, &sockets[_i].options, &err), "%s",
+                  err ? err->message : "");
+    ck_assert(config.has_group == sockets[_i].has_group);
+    ck_assert(config.dual == sockets[_i].dual);
+    ck_assert_str_eq(qdes_addr_format(&config.local, text),
+                     sockets[_i].local);
+    ck_assert_uint_eq(config.n_peers, sockets[_i].options.n_peers);
+    local_v4 = qdes_addr_is_v4(&config.local);
+    ck_assert(qdes_config_reaches(&config, &v4) == (config.dual || local_v4));
+    ck_assert(qdes_config_reaches(&config, &v6) == (config.dual || !local_v4));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("config");
@@ -243,6 +307,7 @@ int main(void)
     tcase_add_test(tc, test_all_options);
     tcase_add_test(tc, test_encaps);
     tcase_add_loop_test(tc, test_bad, 0, G_N_ELEMENTS(bad));
+    tcase_add_loop_test(tc, test_sockets, 0, G_N_ELEMENTS(sockets));
     tcase_add_test(tc, test_default_name);
     tcase_add_test(tc, test_group_scope);
     suite_add_tcase(suite, tc);

@@ -142,6 +142,7 @@ static QdesStatus *make_status(void)
     status->netid = UINT32_MAX;
     status->encap = "qdes";
     parse_addr(&status->local, "10.0.0.1:4000");
+    status->has_group = true;
     parse_addr(&status->group, "[ff15::5144]:20804");
     strcpy(status->iface, "eth0");
     status->link_up = true;
@@ -154,6 +155,17 @@ static QdesStatus *make_status(void)
     status->peers[0].last_heard_ms = 1234567890123;
     status->peers[0].macs = 1;
     parse_addr(&status->peers[1].address, "10.0.0.3:4002");
+    status->n_seeds = 2;
+    status->seeds = g_new0(QdesStatusSeed, 2);
+    status->seeds[0].spec = g_strdup("10.0.0.2:4001");
+    status->seeds[0].state = "resolved";
+    status->seeds[0].since_ms = 7;
+    status->seeds[0].n_addresses = 1;
+    status->seeds[0].addresses = g_new(QdesAddr, 1);
+    status->seeds[0].addresses[0] = status->peers[0].address;
+    status->seeds[1].spec = g_strdup("pool.example");
+    status->seeds[1].state = "failing";
+    status->seeds[1].error = g_strdup("no such name");
     status->n_macs = 2;
     status->fdb = g_new0(QdesStatusMac, 2);
     memcpy(status->fdb[0].mac, "\x52\x54\x00\x00\x00\x01", 6);
@@ -196,7 +208,7 @@ START_TEST(test_query)
     all = json_object_get_object_member(all, "return");
     /* QdesInfo of qapi/qdes.json */
     assert_members(all, "id name netid encap local group iface loopback "
-                   "link-up paused vnet-hdr gso peers fdb counters");
+                   "link-up paused vnet-hdr gso seeds peers fdb counters");
     ck_assert_str_eq(json_object_get_string_member(all, "id"), "tap0");
     ck_assert_str_eq(json_object_get_string_member(all, "name"),
                      "k\xc3\xa4se \"1\"");
@@ -211,6 +223,23 @@ START_TEST(test_query)
     ck_assert(!json_object_get_boolean_member(all, "paused"));
     ck_assert(json_object_get_boolean_member(all, "vnet-hdr"));
     ck_assert(!json_object_get_boolean_member(all, "gso"));
+
+    array = json_object_get_array_member(all, "seeds");
+    ck_assert_uint_eq(json_array_get_length(array), 2);
+    object = json_array_get_object_element(array, 0);
+    assert_members(object, "peer state since-ms addresses left-out");
+    ck_assert_str_eq(json_object_get_string_member(object, "peer"),
+                     "10.0.0.2:4001");
+    ck_assert_str_eq(json_object_get_string_member(object, "state"),
+                     "resolved");
+    ck_assert_int_eq(json_object_get_int_member(object, "since-ms"), 7);
+    ck_assert_str_eq(json_array_get_string_element(
+                         json_object_get_array_member(object, "addresses"),
+                         0), "10.0.0.2:4001");
+    object = json_array_get_object_element(array, 1);
+    assert_members(object, "peer state error since-ms addresses left-out");
+    ck_assert_str_eq(json_object_get_string_member(object, "error"),
+                     "no such name");
 
     array = json_object_get_array_member(all, "peers");
     ck_assert_uint_eq(json_array_get_length(array), 2);

@@ -216,11 +216,15 @@ static void log_ready(Program *program)
     char group[QDES_ADDR_STRLEN];
     char local[QDES_ADDR_STRLEN];
 
-    log_info("%s%s is ready: network ID %u, name \"%s\", group %s on %s, local "
-             "address %s", program->tap.name,
-             program->tap.created ? " (new)" : "", status->netid, status->name,
-             qdes_addr_format(&status->group, group),
-             *status->iface ? status->iface : "no interface yet",
+    g_autofree char *where =
+        !status->has_group ? g_strdup("no group") :
+        g_strdup_printf("group %s on %s",
+                        qdes_addr_format(&status->group, group),
+                        *status->iface ? status->iface : "no interface yet");
+
+    log_info("%s%s is ready: network ID %u, name \"%s\", %s, local address "
+             "%s", program->tap.name, program->tap.created ? " (new)" : "",
+             status->netid, status->name, where,
              qdes_addr_format(&status->local, local));
     qdes_status_free(status);
 }

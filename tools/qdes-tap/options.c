@@ -12,6 +12,7 @@
 typedef enum OptionKind {
     KIND_SECTION,               /* a headline of --help, no option */
     KIND_TEXT,
+    KIND_PEER,                  /* may be given again, for one more */
     KIND_NUMBER,
     KIND_SIZE,                  /* a number of bytes */
     KIND_SWITCH,                /* on or off */
@@ -41,8 +42,11 @@ static const OptionDef run_options[] = {
 
     { KIND_SECTION, .help = "The fabric" },
     { KIND_TEXT, "mcast", "ADDR[:PORT]", FABRIC(mcast), 0,
-      "multicast group to join (default: " QDES_DEFAULT_GROUP ":"
+      "multicast group to join, or off (default: " QDES_DEFAULT_GROUP ":"
       G_STRINGIFY(QDES_DEFAULT_PORT) ")" },
+    { KIND_PEER, "peer", "HOST[:PORT]", 0, 0,
+      "a peer that the group does not reach, by address or name; repeatable "
+      "(default port: " G_STRINGIFY(QDES_DEFAULT_PORT) ")" },
     { KIND_NUMBER, "netid", "N", FABRIC(netid), FABRIC(has_netid),
       "network ID, 0 to 4294967295 (default: 0)" },
     { KIND_TEXT, "localaddr", "ADDR[:PORT]", FABRIC(localaddr), 0,
@@ -233,6 +237,14 @@ static gboolean take_value(const char *option, const char *text, void *data,
         g_ptr_array_add(state->options->strings, copy);
         *(const char **)at = copy;
         break;
+    case KIND_PEER:
+        copy = g_strdup(text);
+        g_ptr_array_add(state->options->strings, copy);
+        g_ptr_array_add(state->options->peers, copy);
+        state->options->fabric.peers =
+            (const char *const *)state->options->peers->pdata;
+        state->options->fabric.n_peers = state->options->peers->len;
+        break;
     case KIND_NUMBER:
         if (!options_parse_number(text, (int64_t *)at)) {
             return bad_number(option, text, "42 or 0x2a", errp);
@@ -316,6 +328,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
     bool status = argc > 1 && g_str_equal(argv[1], "status");
 
     memset(options, 0, sizeof(*options));
+    options->peers = g_ptr_array_new();
     options->strings = g_ptr_array_new_with_free_func(g_free);
     options->mode = status ? OPTIONS_STATUS : OPTIONS_RUN;
     if (!parse_by_table(options, status ? status_options : run_options,
@@ -349,6 +362,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
 
 void options_clear(Options *options)
 {
+    g_ptr_array_unref(options->peers);
     g_ptr_array_unref(options->strings);
 }
 

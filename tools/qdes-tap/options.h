@@ -39,6 +39,7 @@ typedef struct Options {
     bool json;                  /* of OPTIONS_STATUS */
     bool help;
     bool version;
+    GPtrArray *peers;           /* of fabric.peers */
     GPtrArray *strings;         /* owns what the pointers above point to */
 } Options;
 

@@ -53,6 +53,36 @@ static void add_peers(JsonBuilder *b, const QdesStatus *status)
     json_builder_end_array(b);
 }
 
+static void add_seeds(JsonBuilder *b, const QdesStatus *status)
+{
+    char buf[QDES_ADDR_STRLEN];
+    size_t i, j;
+
+    json_builder_set_member_name(b, "seeds");
+    json_builder_begin_array(b);
+    for (i = 0; i < status->n_seeds; i++) {
+        const QdesStatusSeed *seed = &status->seeds[i];
+
+        json_builder_begin_object(b);
+        add_string(b, "peer", seed->spec);
+        add_string(b, "state", seed->state);
+        if (seed->error) {
+            add_string(b, "error", seed->error);
+        }
+        add_int(b, "since-ms", seed->since_ms);
+        json_builder_set_member_name(b, "addresses");
+        json_builder_begin_array(b);
+        for (j = 0; j < seed->n_addresses; j++) {
+            json_builder_add_string_value(
+                b, qdes_addr_format(&seed->addresses[j], buf));
+        }
+        json_builder_end_array(b);
+        add_int(b, "left-out", seed->left_out);
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+}
+
 static void add_fdb(JsonBuilder *b, const QdesStatus *status)
 {
     size_t i;
@@ -97,13 +127,18 @@ static void add_status(JsonBuilder *b, const char *id,
     add_int(b, "netid", status->netid);
     add_string(b, "encap", status->encap);
     add_addr(b, "local", &status->local);
-    add_addr(b, "group", &status->group);
+    if (status->has_group) {
+        add_addr(b, "group", &status->group);
+    } else {
+        add_string(b, "group", "");
+    }
     add_string(b, "iface", status->iface);
     add_bool(b, "loopback", status->loopback);
     add_bool(b, "link-up", status->link_up);
     add_bool(b, "paused", status->paused);
     add_bool(b, "vnet-hdr", status->vnet_hdr);
     add_bool(b, "gso", status->gso);
+    add_seeds(b, status);
     add_peers(b, status);
     add_fdb(b, status);
     add_counters(b, &status->counters);

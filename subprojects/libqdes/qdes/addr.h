@@ -40,6 +40,10 @@ typedef struct QdesAddr {
 bool qdes_addr_parse(QdesAddr *addr, const char *text, uint16_t default_port,
                      GError **errp);
 
+/* The port in @digits, which are part of @text; 0 is none. */
+bool qdes_addr_parse_port(uint16_t *port, const char *digits,
+                          const char *text, GError **errp);
+
 /*
  * Write @addr as text that qdes_addr_parse() reads back.  The port is left
  * out when it is 0.  Returns @buf.
@@ -75,5 +79,9 @@ QdesAddr qdes_addr_any(bool v4, uint16_t port);
 bool qdes_addr_from_sockaddr(QdesAddr *addr, const struct sockaddr *sa);
 socklen_t qdes_addr_to_sockaddr(const QdesAddr *addr,
                                 struct sockaddr_storage *ss);
+
+/* The same for a socket of both families: AF_INET6 always. */
+socklen_t qdes_addr_to_sockaddr6(const QdesAddr *addr,
+                                 struct sockaddr_storage *ss);
 
 #endif

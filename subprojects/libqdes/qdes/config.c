@@ -9,6 +9,7 @@
 
 #include "qdes/encap.h"
 #include "qdes/name.h"
+#include "qdes/seeds.h"
 
 GQuark qdes_error_quark(void)
 {
@@ -90,14 +91,13 @@ static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
         mcast = encap->group;
     }
     if (strcmp(mcast, "off") == 0) {
-        OPTION_ERROR(errp, "mcast=off: a port without a group reaches nobody; "
-                     "give a multicast address, such as %s:%d",
-                     encap->group, encap->port);
-        return false;
+        config->group = qdes_addr_any(false, 0);
+        return true;
     }
     if (!parse_addr(&config->group, "mcast", mcast, encap->port, errp)) {
         return false;
     }
+    config->has_group = true;
     if (!qdes_addr_is_multicast(&config->group)) {
         OPTION_ERROR(errp, "mcast=%s: not a multicast address; use one of "
                      "224.0.0.0 to 239.255.255.255 or ff00::/8, such as %s",
@@ -107,22 +107,86 @@ static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
     return true;
 }
 
-static bool check_local(QdesConfig *config, const char *localaddr,
+bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr)
+{
+    return config->dual ||
+           qdes_addr_is_v4(addr) == qdes_addr_is_v4(&config->local);
+}
+
+bool qdes_config_parse_peer(const QdesConfig *config, QdesSeedSpec *spec,
+                            const char *text, GError **errp)
+{
+    const QdesEncap *encap = config->encap;
+    uint16_t port = encap->one_port ? config->local.port : encap->port;
+
+    if (!qdes_seed_parse(spec, text, port, errp)) {
+        return false;
+    }
+    if (encap->one_port && spec->addr.port != port) {
+        OPTION_ERROR(errp, "'%s' has a port of its own%s, but with encap=%s "
+                     "all peers take frames at the fabric's, which is %u; "
+                     "leave it out, or set that by mcast= or localaddr=",
+                     text, spec->kind == QDES_SEED_SERVICE ?
+                     " in its SRV records" : "", encap->name, port);
+        return false;
+    }
+    return true;
+}
+
+static bool check_peers(QdesConfig *config, const QdesOptions *options,
                         GError **errp)
+{
+    g_autoptr(GError) err = NULL;
+    QdesSeedSpec spec;
+    size_t i;
+
+    if (options->n_peers > QDES_SEEDS_MAX) {
+        OPTION_ERROR(errp, "peers: %zu are listed, at most %d can be; list a "
+                     "DNS name whose addresses they are", options->n_peers,
+                     QDES_SEEDS_MAX);
+        return false;
+    }
+    for (i = 0; i < options->n_peers; i++) {
+        if (!qdes_config_parse_peer(config, &spec, options->peers[i],
+                                    &err)) {
+            OPTION_ERROR(errp, "peers.%zu=%s: %s", i, options->peers[i],
+                         err->message);
+            return false;
+        }
+        if (spec.kind == QDES_SEED_ADDRESS &&
+            !qdes_config_reaches(config, &spec.addr)) {
+            OPTION_ERROR(errp, "peers.%zu=%s: localaddr= is not of the same "
+                         "family; give an %s address, or leave out "
+                         "localaddr=", i, options->peers[i],
+                         qdes_addr_is_v4(&config->local) ? "IPv4" : "IPv6");
+            return false;
+        }
+    }
+    config->peers = options->peers;
+    config->n_peers = options->n_peers;
+    return true;
+}
+
+static bool check_local(QdesConfig *config, const char *localaddr,
+                        size_t n_peers, GError **errp)
 {
     bool v4 = qdes_addr_is_v4(&config->group);
 
-    /* Where all take frames at one port, that is the group's. */
-    uint16_t port = config->encap->one_port ? config->group.port : 0;
+    /* Where all take frames at one port, that is the group's if there is one,
+     * else the one here. */
+    uint16_t port = !config->encap->one_port ? 0 :
+                    config->has_group ? config->group.port :
+                    config->encap->port;
 
     if (!localaddr) {
-        config->local = qdes_addr_any(v4, port);
+        config->dual = n_peers || !config->has_group;
+        config->local = qdes_addr_any(v4 && !config->dual, port);
         return true;
     }
     if (!parse_addr(&config->local, "localaddr", localaddr, port, errp)) {
         return false;
     }
-    if (port && config->local.port != port) {
+    if (port && config->has_group && config->local.port != port) {
         OPTION_ERROR(errp, "localaddr=%s: with encap=%s all peers take "
                      "frames at one UDP port, that of mcast=, which is %u; "
                      "leave out the port here, or give it there", localaddr,
@@ -140,7 +204,12 @@ static bool check_local(QdesConfig *config, const char *localaddr,
                      "interface's; name it, as in fe80::1%%eth0", localaddr);
         return false;
     }
-    if (qdes_addr_is_v4(&config->local) != v4) {
+    if (qdes_addr_is_any(&config->local) &&
+        !qdes_addr_is_v4(&config->local)) {
+        config->dual = true;
+        return true;
+    }
+    if (config->has_group && qdes_addr_is_v4(&config->local) != v4) {
         OPTION_ERROR(errp, "localaddr=%s: not of the same family as the "
                      "group; give an %s address", localaddr,
                      v4 ? "IPv4" : "IPv6");
@@ -182,6 +251,12 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
         iface = scope;
         config->group.scope = 0;
     }
+    if (iface && !config->has_group) {
+        OPTION_ERROR(errp, "iface=%s: with mcast=off there is no group to "
+                     "join on it; leave it out, or give an address of it as "
+                     "localaddr=", iface);
+        return false;
+    }
     if (!iface) {
         if (qdes_addr_needs_scope(&config->group)) {
             config->group.port = 0;
@@ -205,6 +280,18 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
         return false;
     }
     g_strlcpy(config->iface, iface, sizeof(config->iface));
+    return true;
+}
+
+static bool check_no_ttl(const QdesConfig *config, const QdesOptions *options,
+                         GError **errp)
+{
+    if (options->has_ttl && !config->has_group) {
+        OPTION_ERROR(errp, "ttl=%" G_GINT64_FORMAT ": limits the hops of "
+                     "multicast, and with mcast=off there is none; leave it "
+                     "out", options->ttl);
+        return false;
+    }
     return true;
 }
 
@@ -268,9 +355,11 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     if (!check_encap(config, options, errp) ||
         !check_group(config, options->mcast, errp) ||
         !check_netid(config, options, errp) ||
-        !check_local(config, options->localaddr, errp) ||
+        !check_local(config, options->localaddr, options->n_peers, errp) ||
         !check_iface(config, options->iface, errp) ||
+        !check_peers(config, options, errp) ||
         !check_range("ttl", ttl, 1, 255, "hops", errp) ||
+        !check_no_ttl(config, options, errp) ||
         !check_name(config, options, errp) ||
         !check_range("ageing", ageing, QDES_MIN_AGEING, QDES_MAX_AGEING,
                      "seconds", errp) ||
@@ -288,7 +377,6 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
         return false;
     }
 
-    config->has_group = true;
     config->ttl = ttl;
     config->ageing_ms = ageing * 1000;
     config->max_macs = max_macs;

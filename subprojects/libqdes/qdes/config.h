@@ -9,14 +9,15 @@
  * would be right.
  *
  * Options are borrowed during the call; a QdesConfig is a plain value that
- * owns nothing.  Besides asking the system for the interface that iface= (or
+ * owns nothing: its @peers are those of the options, and have to be there
+ * until a fabric is made of it.  Besides asking the system for the interface that iface= (or
  * the scope of an address) names, nothing is looked up.
  */
 
 #ifndef QDES_CONFIG_H
 #define QDES_CONFIG_H
 
-#include "qdes/addr.h"
+#include "qdes/resolve.h"
 
 typedef struct QdesEncap QdesEncap;
 
@@ -40,7 +41,9 @@ typedef struct QdesEncap QdesEncap;
 
 /* What the user wrote.  NULL, or a has_ that is false: the default. */
 typedef struct QdesOptions {
-    const char *mcast;          /* ADDR[:PORT] */
+    const char *mcast;          /* ADDR[:PORT], or "off" */
+    const char *const *peers;   /* HOST[:PORT] each */
+    size_t n_peers;
     const char *localaddr;      /* ADDR[:PORT] */
     const char *iface;          /* name of an interface */
     const char *encap;          /* "qdes", "vxlan" or "vxvde" */
@@ -66,8 +69,12 @@ typedef struct QdesOptions {
 typedef struct QdesConfig {
     const QdesEncap *encap;
     bool has_group;
-    QdesAddr group;             /* with its port; the scope is not used */
+    QdesAddr group;             /* with its port; the scope is not used.  The
+                                   wildcard where there is none */
+    const char *const *peers;   /* those of the options, not a copy */
+    size_t n_peers;
     QdesAddr local;             /* any: let the kernel choose; port 0: any */
+    bool dual;                  /* unicast by IPv4 and IPv6, @local is :: */
     char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */
     uint32_t netid;
     uint8_t ttl;
@@ -81,6 +88,8 @@ typedef struct QdesConfig {
     bool vnet_hdr;              /* for the front end */
     bool gso;
     bool superframes;           /* only where the encapsulation has them */
+    QdesLookup *lookup;         /* of peers' names, NULL: the system's */
+    void *lookup_opaque;
     bool plain_io;              /* none of the host's own socket extras */
 } QdesConfig;
 
@@ -90,6 +99,13 @@ typedef struct QdesConfig {
  */
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                       GError **errp);
+
+/* Parse what lists a peer, and check that one can be there. */
+bool qdes_config_parse_peer(const QdesConfig *config, QdesSeedSpec *spec,
+                            const char *text, GError **errp);
+
+/* Is @addr of a family that the port sends unicast by? */
+bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr);
 
 /* The error domain of libqdes; the messages carry all there is to say. */
 #define QDES_ERROR (qdes_error_quark())

@@ -10,6 +10,7 @@
  *   receive.c    datagrams from the underlay to the port
  *   learn.c      who has which MAC address
  *   presence.c   the coming and going of peers and interfaces
+ *   seeding.c    the peers that the user listed
  *   fabric.c     the rest: life, events, status
  */
 
@@ -22,6 +23,7 @@
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
+#include "qdes/seeds.h"
 #include "qdes/segment.h"
 #include "qdes/train.h"
 #include "qdes/underlay.h"
@@ -93,6 +95,8 @@ struct QdesFabric {
     QdesUnderlay *underlay;
     QdesFdb *fdb;
     QdesPeers *peers;
+    QdesSeeds *seeds;
+    QdesResolver *resolver;     /* NULL: nothing was to be looked up */
     QdesStats stats;
     QdesPort port;
     uint64_t instance;
@@ -238,6 +242,17 @@ void qdes_fabric_say_bye(QdesFabric *f);
 void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
                               const QdesAddr *from, bool by_group,
                               int64_t now);
+
+/* List the peers of @config.  Names are looked up from the first tick on. */
+bool qdes_fabric_start_seeds(QdesFabric *f, const QdesConfig *config,
+                             int64_t now, GError **errp);
+void qdes_fabric_stop_seeds(QdesFabric *f);
+
+/* Have looked up what is due. */
+void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
+
+/* If @fd is about that, take the answers and return true. */
+bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

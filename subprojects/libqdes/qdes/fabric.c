@@ -41,7 +41,9 @@ void qdes_fabric_watch(QdesFabric *f)
     int read = f->paused ? QDES_WATCH_NONE : QDES_WATCH_READ;
     int write = f->blocked ? QDES_WATCH_WRITE : QDES_WATCH_NONE;
 
-    f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay), read);
+    if (qdes_underlay_group_fd(f->underlay) >= 0) {
+        f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay), read);
+    }
     f->host->watch(f->opaque, qdes_underlay_unicast_fd(f->underlay),
                    read | write);
 }
@@ -52,6 +54,9 @@ void qdes_fabric_ready(QdesFabric *f, int fd, int events, int64_t now)
         qdes_underlay_drain_monitor(f->underlay);
         f->refresh_at = MIN(f->refresh_at, now + SETTLE_MS);
         qdes_fabric_arm(f, f->refresh_at);
+        return;
+    }
+    if (qdes_fabric_take_answers(f, fd, now)) {
         return;
     }
     if ((events & QDES_WATCH_READ) && !f->paused) {
@@ -128,6 +133,7 @@ void qdes_fabric_tick(QdesFabric *f, int64_t now)
         qdes_fabric_expire(f, now);
     }
     qdes_fdb_age(f->fdb, now);
+    qdes_fabric_look_up_seeds(f, now);
 
     qdes_fabric_arm(f, f->next_hello);
     qdes_fabric_arm(f, f->refresh_at);
@@ -176,6 +182,11 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->refresh_at = INT64_MAX;
     f->paths = 1;
     f->rx.coalescer = qdes_coalescer_new();
+    if (!qdes_fabric_start_seeds(f, config, now, errp)) {
+        f->link_up = false;     /* nobody has heard of it */
+        qdes_fabric_free(f);
+        return NULL;
+    }
 
     qdes_fabric_report_group(f);
     qdes_fabric_watch(f);
@@ -198,14 +209,17 @@ void qdes_fabric_free(QdesFabric *f)
         qdes_fabric_send_queue(f, 0);
         qdes_fabric_say_bye(f);
     }
-    f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay),
-                   QDES_WATCH_NONE);
+    if (qdes_underlay_group_fd(f->underlay) >= 0) {
+        f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay),
+                       QDES_WATCH_NONE);
+    }
     f->host->watch(f->opaque, qdes_underlay_unicast_fd(f->underlay),
                    QDES_WATCH_NONE);
     monitor_fd = qdes_underlay_monitor_fd(f->underlay);
     if (monitor_fd >= 0) {
         f->host->watch(f->opaque, monitor_fd, QDES_WATCH_NONE);
     }
+    qdes_fabric_stop_seeds(f);
     qdes_underlay_free(f->underlay);
     qdes_coalescer_free(f->rx.coalescer);
     qdes_peers_free(f->peers);
@@ -222,6 +236,12 @@ char *qdes_fabric_summary(const QdesFabric *f)
     char group[QDES_ADDR_STRLEN];
     char from[QDES_ADDR_STRLEN];
 
+    if (!f->config.has_group) {
+        return g_strdup_printf("%s: netid=%u, no group, local %s%s",
+                               f->config.encap->name, f->config.netid,
+                               qdes_addr_format(&local, from),
+                               f->link_up ? "" : ", link down");
+    }
     return g_strdup_printf("%s: netid=%u, group %s on %s, local %s%s",
                            f->config.encap->name, f->config.netid,
                            qdes_addr_format(&f->config.group, group),
@@ -235,6 +255,7 @@ QdesStatus *qdes_fabric_status(const QdesFabric *f, int64_t now)
     QdesStatus *status = qdes_status_new(&f->config, f->underlay, f->peers,
                                          f->fdb, &f->stats, now);
 
+    qdes_status_add_seeds(status, f->seeds, now);
     status->link_up = f->link_up;
     status->paused = f->paused;
     status->vnet_hdr = f->port.vnet_size > 0;

@@ -181,6 +181,17 @@ void qdes_fabric_resume(QdesFabric *fabric, int64_t now);
 void qdes_fabric_set_link(QdesFabric *fabric, bool up, int64_t now);
 
 /*
+ * List the peer @text, HOST[:PORT] as in the configuration; one that is
+ * listed already is no error.  Or strike it off the list, by what was listed:
+ * what the name of one leads to can not be struck off apart.  Both return
+ * false with one message in @errp.
+ */
+bool qdes_fabric_add_peer(QdesFabric *fabric, const char *text, int64_t now,
+                          GError **errp);
+bool qdes_fabric_del_peer(QdesFabric *fabric, const char *text, int64_t now,
+                          GError **errp);
+
+/*
  * One line that stays true until QdesHost.changed, for "info network"; the
  * caller frees it with g_free().
  */

@@ -168,7 +168,7 @@ void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
     /* Up to 10 % earlier or later, lest the ports of a rig fall in step. */
     int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
 
-    if (f->link_up) {
+    if (f->link_up && f->config.has_group) {
         send_control(f, QDES_WIRE_HELLO, NULL);
     }
     f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
@@ -228,7 +228,9 @@ static void take_bye(QdesFabric *f, const QdesWireHello *bye,
 
 void qdes_fabric_say_bye(QdesFabric *f)
 {
-    send_control(f, QDES_WIRE_BYE, NULL);
+    if (f->config.has_group) {
+        send_control(f, QDES_WIRE_BYE, NULL);
+    }
 }
 
 void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
@@ -259,7 +261,10 @@ void qdes_fabric_report_group(QdesFabric *f)
 
     qdes_addr_format(&f->config.group, group);
     qdes_addr_format(&local, from);
-    if (!netif->index) {
+    if (!f->config.has_group) {
+        qdes_fabric_say(f, QDES_LOG_INFO, "no group; peers find this port at "
+                        "%s", from);
+    } else if (!netif->index) {
         qdes_fabric_say(f, QDES_LOG_WARNING,
                         "no interface can join the group %s now; waiting for "
                         "one%s",
@@ -290,7 +295,9 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     if (result == QDES_REFRESH_JOINED) {
         QDES_COUNT(&f->stats, rejoined);
     }
-    qdes_fabric_report_group(f);
+    if (result != QDES_REFRESH_HOST) {
+        qdes_fabric_report_group(f);
+    }
     f->host->changed(f->opaque);
     qdes_fabric_say_hello(f, now);
 }

@@ -92,6 +92,37 @@ static void add_totals(QdesStats *stats, const QdesFdbTotals *totals)
     QDES_COUNT_ADD(stats, fdb_flushed, totals->flushed);
 }
 
+void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
+                           int64_t now)
+{
+    static const char *const states[] = {
+        [QDES_SEED_PENDING] = "pending",
+        [QDES_SEED_RESOLVED] = "resolved",
+        [QDES_SEED_FAILING] = "failing",
+    };
+    QdesStatusSeed *out;
+    QdesSeedInfo info;
+    size_t i;
+
+    status->n_seeds = qdes_seeds_size(seeds);
+    status->seeds = g_new0(QdesStatusSeed, status->n_seeds);
+    for (i = 0; i < status->n_seeds; i++) {
+        out = &status->seeds[i];
+        qdes_seeds_info(seeds, i, &info);
+        out->spec = g_strdup(info.spec);
+        out->state = states[info.state];
+        out->error = g_strdup(info.error);
+        out->since_ms = now - info.since;
+        out->left_out = info.left_out;
+        out->addresses = g_new(QdesAddr, info.n_endpoints);
+        while (out->n_addresses < info.n_endpoints) {
+            out->addresses[out->n_addresses] =
+                qdes_seeds_endpoint(seeds, i, out->n_addresses);
+            out->n_addresses++;
+        }
+    }
+}
+
 QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
                             const QdesPeers *peers, const QdesFdb *fdb,
                             const QdesStats *stats, int64_t now)
@@ -103,6 +134,7 @@ QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
     status->netid = config->netid;
     status->encap = config->encap->name;
     status->local = qdes_underlay_local(underlay);
+    status->has_group = config->has_group;
     status->group = config->group;
     g_strlcpy(status->iface, netif->name, sizeof(status->iface));
     status->loopback = netif->fallback;

@@ -10,12 +10,18 @@
 
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
+#include "qdes/seeds.h"
 #include "qdes/status.h"
 #include "qdes/underlay.h"
 
-/* All but @link_up and @paused, which only the fabric itself knows. */
+/* All but the seeds, and @link_up and @paused, which only the fabric itself
+ * knows. */
 QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
                             const QdesPeers *peers, const QdesFdb *fdb,
                             const QdesStats *stats, int64_t now);
+
+/* Put the listed peers into @status. */
+void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
+                           int64_t now);
 
 #endif

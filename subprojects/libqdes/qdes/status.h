@@ -28,6 +28,17 @@ typedef struct QdesStatusPeer {
     uint32_t macs;              /* FDB entries that point to it */
 } QdesStatusPeer;
 
+/* A peer that the user listed. */
+typedef struct QdesStatusSeed {
+    char *spec;                 /* as it was listed */
+    const char *state;          /* static: "pending", "resolved", "failing" */
+    char *error;                /* NULL: it is not failing */
+    int64_t since_ms;           /* in this state, ago */
+    size_t n_addresses;
+    QdesAddr *addresses;
+    uint32_t left_out;          /* addresses that are too many */
+} QdesStatusSeed;
+
 typedef struct QdesStatusMac {
     uint8_t mac[6];
     bool local;                 /* on this side of the port; no peer then */
@@ -41,6 +52,7 @@ typedef struct QdesStatus {
     uint32_t netid;
     const char *encap;          /* static */
     QdesAddr local;             /* where peers send unicast to */
+    bool has_group;
     QdesAddr group;
     char iface[QDES_IFNAME_SIZE]; /* that has the group; empty: none */
     bool loopback;              /* @iface is loopback for want of a route */
@@ -50,6 +62,8 @@ typedef struct QdesStatus {
     bool gso;                   /* datagrams leave in trains */
     size_t n_peers;
     QdesStatusPeer *peers;
+    size_t n_seeds;
+    QdesStatusSeed *seeds;
     size_t n_macs;
     QdesStatusMac *fdb;
     QdesStats counters;
