@@ -64,8 +64,8 @@ static bool parse_host(QdesAddr *addr, char *host, const char *text,
     return true;
 }
 
-static bool parse_port(uint16_t *port, const char *digits, const char *text,
-                       GError **errp)
+bool qdes_addr_parse_port(uint16_t *port, const char *digits,
+                          const char *text, GError **errp)
 {
     guint64 value;
 
@@ -109,7 +109,7 @@ bool qdes_addr_parse(QdesAddr *addr, const char *text, uint16_t default_port,
         }
     }
     return parse_host(addr, host, text, errp) &&
-           (!port || parse_port(&addr->port, port, text, errp));
+           (!port || qdes_addr_parse_port(&addr->port, port, text, errp));
 }
 
 char *qdes_addr_format(const QdesAddr *addr, char buf[QDES_ADDR_STRLEN])

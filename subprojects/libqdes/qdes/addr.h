@@ -40,6 +40,10 @@ typedef struct QdesAddr {
 bool qdes_addr_parse(QdesAddr *addr, const char *text, uint16_t default_port,
                      GError **errp);
 
+/* The port in @digits, which are part of @text; 0 is none. */
+bool qdes_addr_parse_port(uint16_t *port, const char *digits,
+                          const char *text, GError **errp);
+
 /*
  * Write @addr as text that qdes_addr_parse() reads back.  The port is left
  * out when it is 0.  Returns @buf.

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "qdes/name.h"
+#include "qdes/seeds.h"
 
 GQuark qdes_error_quark(void)
 {
@@ -55,12 +56,39 @@ static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
     if (!parse_addr(&config->group, "mcast", mcast, QDES_DEFAULT_PORT, errp)) {
         return false;
     }
+    config->has_group = true;
     if (!qdes_addr_is_multicast(&config->group)) {
         OPTION_ERROR(errp, "mcast=%s: not a multicast address; use one of "
                      "224.0.0.0 to 239.255.255.255 or ff00::/8, such as %s",
                      mcast, QDES_DEFAULT_GROUP);
         return false;
     }
+    return true;
+}
+
+static bool check_peers(QdesConfig *config, const QdesOptions *options,
+                        GError **errp)
+{
+    g_autoptr(GError) err = NULL;
+    QdesSeedSpec spec;
+    size_t i;
+
+    if (options->n_peers > QDES_SEEDS_MAX) {
+        OPTION_ERROR(errp, "peers: %zu are listed, at most %d can be; list a "
+                     "DNS name whose addresses they are", options->n_peers,
+                     QDES_SEEDS_MAX);
+        return false;
+    }
+    for (i = 0; i < options->n_peers; i++) {
+        if (!qdes_seed_parse(&spec, options->peers[i], QDES_DEFAULT_PORT,
+                             &err)) {
+            OPTION_ERROR(errp, "peers.%zu=%s: %s", i, options->peers[i],
+                         err->message);
+            return false;
+        }
+    }
+    config->peers = options->peers;
+    config->n_peers = options->n_peers;
     return true;
 }
 
@@ -221,6 +249,7 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
         !check_range("netid", netid, 0, UINT32_MAX, "", errp) ||
         !check_local(config, options->localaddr, errp) ||
         !check_iface(config, options->iface, errp) ||
+        !check_peers(config, options, errp) ||
         !check_range("ttl", ttl, 1, 255, "hops", errp) ||
         !check_name(config, options, errp) ||
         !check_range("ageing", ageing, QDES_MIN_AGEING, QDES_MAX_AGEING,

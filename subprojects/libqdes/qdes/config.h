@@ -9,7 +9,8 @@
  * would be right.
  *
  * Options are borrowed during the call; a QdesConfig is a plain value that
- * owns nothing.  Besides asking the system for the interface that iface= (or
+ * owns nothing: its @peers are those of the options, and have to be there
+ * until a fabric is made of it.  Besides asking the system for the interface that iface= (or
  * the scope of an address) names, nothing is looked up.
  */
 
@@ -38,7 +39,9 @@
 
 /* What the user wrote.  NULL, or a has_ that is false: the default. */
 typedef struct QdesOptions {
-    const char *mcast;          /* ADDR[:PORT] */
+    const char *mcast;          /* ADDR[:PORT], or "off" */
+    const char *const *peers;   /* HOST[:PORT] each */
+    size_t n_peers;
     const char *localaddr;      /* ADDR[:PORT] */
     const char *iface;          /* name of an interface */
     const char *encap;          /* "qdes" */
@@ -62,7 +65,11 @@ typedef struct QdesOptions {
 
 /* What it means. */
 typedef struct QdesConfig {
-    QdesAddr group;             /* with its port; the scope is not used */
+    bool has_group;
+    QdesAddr group;             /* with its port; the scope is not used.  The
+                                   wildcard where there is none */
+    const char *const *peers;   /* those of the options, not a copy */
+    size_t n_peers;
     QdesAddr local;             /* any: let the kernel choose; port 0: any */
     char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */
     uint32_t netid;

@@ -9,6 +9,7 @@
  *   receive.c    datagrams from the underlay to the port
  *   learn.c      who has which MAC address
  *   presence.c   the coming and going of peers and interfaces
+ *   seeding.c    the peers that the user listed
  *   fabric.c     the rest: life, events, status
  */
 
@@ -20,6 +21,7 @@
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
+#include "qdes/seeds.h"
 #include "qdes/segment.h"
 #include "qdes/train.h"
 #include "qdes/underlay.h"
@@ -85,6 +87,7 @@ struct QdesFabric {
     QdesUnderlay *underlay;
     QdesFdb *fdb;
     QdesPeers *peers;
+    QdesSeeds *seeds;
     QdesStats stats;
     QdesPort port;
     uint64_t instance;
@@ -219,6 +222,11 @@ void qdes_fabric_say_bye(QdesFabric *f);
 void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
                               const QdesAddr *from, bool by_group,
                               int64_t now);
+
+/* List the peers of @config. */
+void qdes_fabric_start_seeds(QdesFabric *f, const QdesConfig *config,
+                             int64_t now);
+void qdes_fabric_stop_seeds(QdesFabric *f);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

@@ -176,6 +176,7 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->refresh_at = INT64_MAX;
     f->paths = 1;
     f->rx.coalescer = qdes_coalescer_new();
+    qdes_fabric_start_seeds(f, config, now);
 
     qdes_fabric_report_group(f);
     qdes_fabric_watch(f);
@@ -206,6 +207,7 @@ void qdes_fabric_free(QdesFabric *f)
     if (monitor_fd >= 0) {
         f->host->watch(f->opaque, monitor_fd, QDES_WATCH_NONE);
     }
+    qdes_fabric_stop_seeds(f);
     qdes_underlay_free(f->underlay);
     qdes_coalescer_free(f->rx.coalescer);
     qdes_peers_free(f->peers);
