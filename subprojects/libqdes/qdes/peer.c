@@ -447,23 +447,10 @@ void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now)
     peers->slots[slot].peer.answered = now;
 }
 
-void qdes_peers_silence(QdesPeers *peers, uint32_t slot)
+void qdes_peers_set_observed(QdesPeers *peers, uint32_t slot,
+                             uint32_t observed)
 {
-    QdesPeer *peer = &peers->slots[slot].peer;
-
-    qdes_peers_set_copy(peers, slot, false);
-    drop_instance(peers, slot);
-    leave_list(peers, slot);
-    *peer = (QdesPeer) {
-        .addr = peer->addr,
-        .hold_ms = QDES_HOLD_MS,
-        .seed = peer->seed,
-        .heard = peer->heard,
-        .met = peer->heard,
-        .echo_sent = peer->echo_sent,
-        .echo_lost = peer->echo_lost,
-    };
-    enter_list(peers, slot);
+    peers->slots[slot].peer.observed = observed;
 }
 
 const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot)

@@ -8,7 +8,6 @@
  * with its first HELLO, which tells its instance, name and hold time.
  *
  * Liveness: a peer from which nothing valid came for its hold time is gone.
- * A seed, which the user listed, only falls back to "heard" then.
  *
  * Proof: a peer is "proven" once it returned a nonce; all others may be
  * somebody's invention, and are not to be sent more than came from them.
@@ -78,6 +77,7 @@ typedef struct QdesPeer {
     uint32_t echo_lost;         /* those of them that another followed before a
                                    reply came */
     bool echo_open;             /* the last one has no reply yet */
+    uint32_t observed;          /* a hash of how it sees us, 0: unknown */
     int64_t greeted;            /* ms, our last HELLO to it alone; 0: none */
     int64_t answered;           /* ms, our last list to it; 0: none */
 } QdesPeer;
@@ -159,12 +159,13 @@ void qdes_peers_echo_returned(QdesPeers *peers, uint32_t slot,
 /* The peer in @slot is listed by the user, or not any longer. */
 void qdes_peers_set_seed(QdesPeers *peers, uint32_t slot, bool seed);
 
+/* Take note of how the peer in @slot sees us. */
+void qdes_peers_set_observed(QdesPeers *peers, uint32_t slot,
+                             uint32_t observed);
+
 /* Take note of when the peer in @slot was sent a HELLO of its own, a list. */
 void qdes_peers_set_greeted(QdesPeers *peers, uint32_t slot, int64_t now);
 void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now);
-
-/* The peer in @slot is a seed, and fell silent: only its address stays. */
-void qdes_peers_silence(QdesPeers *peers, uint32_t slot);
 
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot);
 
