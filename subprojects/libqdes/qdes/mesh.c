@@ -30,7 +30,8 @@ int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now)
 
 bool qdes_fabric_has_group(const QdesFabric *f)
 {
-    return qdes_underlay_netif(f->underlay)->index != 0;
+    return f->config.has_group &&
+           qdes_underlay_netif(f->underlay)->index != 0;
 }
 
 int64_t qdes_fabric_interval(const QdesFabric *f)
