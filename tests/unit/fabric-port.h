@@ -29,7 +29,7 @@
 #define MAX_FDS 4
 #define WAIT_S 10               /* until a test gives up waiting */
 
-static int64_t now;
+static int64_t now = 1000000;
 
 typedef struct Port {
     QdesFabric *fabric;

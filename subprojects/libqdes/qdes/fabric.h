@@ -28,7 +28,7 @@
  * know nothing of each other.
  *
  * Times: @now is milliseconds of a monotonic clock that the host reads once
- * per event.
+ * per event; it begins above 0.
  *
  * Batches: frames that were sent leave together, at the latest when the host
  * calls qdes_fabric_flush(), which it does at the end of each turn of its
