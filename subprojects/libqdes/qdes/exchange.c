@@ -10,7 +10,7 @@
 
 #include "qdes/gossip.h"
 
-#define MAX_REPLIES 1000        /* ECHO-REPLYs in a second */
+#define MAX_REPLIES 500         /* ECHO-REPLYs in a second */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
 #define LISTS_EACH 8            /* in one answer */
 
@@ -102,7 +102,9 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
     if (slot == QDES_PEER_NONE) {
         return;
     }
-    qdes_candidates_remove(f->mesh.candidates, from);
+    if (qdes_peers_get(f->peers, slot)->alive) {
+        qdes_candidates_remove(f->mesh.candidates, from);
+    }
     if (qdes_peers_get(f->peers, slot)->echo_open) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
     }

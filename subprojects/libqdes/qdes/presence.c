@@ -301,8 +301,11 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
     if (!peer->proven) {
         qdes_candidates_heard(f->mesh.candidates, from, bytes, now);
-    } else if (news != QDES_PEER_SAME) {
-        qdes_fabric_note_proven(f, slot, now);
+    } else {
+        qdes_candidates_remove(f->mesh.candidates, from);
+        if (news != QDES_PEER_SAME) {
+            qdes_fabric_note_proven(f, slot, now);
+        }
     }
     /*
      * What came by unicast is not answered, so that an answer never is; but
