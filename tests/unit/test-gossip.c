@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* gossip */
+#include "unit.h"
+int main(void) { return unit_main(suite_create("gossip")); }
