@@ -296,3 +296,162 @@ def test_open_vswitch(net, port):
     both_ways(one, 1, three, 3)
     both_ways(two, 2, three, 3)
     assert a.fdb[ovs.mac]['peer'] == f'{one.address}:4789'
+
+
+# Without multicast
+
+
+def wait_copies(port, count):
+    """Wait until COUNT peers get copies of floods."""
+    wait_for(lambda: sum(p['copy'] for p in port.peers) == count, 5,
+             lambda: f'{count} peers of {port} get copies: {port.peers}')
+
+
+@pytest.mark.parametrize('v6', [False, True], ids=['v4', 'v6'])
+def test_head_end_replication(net, port, v6):
+    """Kernels with static entries, ports with lists, and no group at all."""
+    def address(host):
+        return str(ip_address(host.address6 if v6 else host.address))
+
+    hosts = one, two, three, four = net.hosts(4)
+    for number, host in enumerate((one, two), 1):
+        kernel = KernelVtep(host, 5, number, local=address(host))
+        kernel.flood_to(*(address(h) for h in hosts if h is not host))
+    ports = []
+    for number, host in enumerate((three, four), 3):
+        others = [address(h) for h in hosts if h is not host]
+        ports.append(port(host, number, mcast='off', peer=others))
+    for a in ports:
+        wait_copies(a, 3)
+        assert all(p['state'] == 'alive' and p['seed'] for p in a.peers)
+    both_ways(one, 1, three, 3)
+    both_ways(three, 3, four, 4)
+    both_ways(four, 4, two, 2)
+    # A broadcast comes to each once, and goes back to nobody.
+    sockets = [PacketSocket(h, i) for h, i in
+               zip(hosts, ('vx0', 'vx0', 'tap0', 'tap0'))]
+    for i, sender in enumerate(sockets):
+        data = frame(BROADCAST, mac(50 + i), marker())
+        sender.send(data)
+        for receiver in sockets:
+            if receiver is not sender:
+                receiver.expect(data)
+                assert data not in receiver.pending()
+    assert not any(data in s.pending() for s in sockets)
+    a = ports[0]
+    assert a.count('tx-copies') >= 3 and a.count('tx-copy-errors') == 0
+    # A seed lives though it says nothing: longer than MACs do, see ageing.
+    assert a.count('tx-hello') == a.count('tx-echo') == 0
+
+
+def test_seed_may_be_silent(net, port):
+    """It gets copies though it never was heard; dead, and back again, too."""
+    one, two = net.hosts(2)
+    a = port(one, 1, mcast='off', peer=two.address, ageing=10)
+    wait_copies(a, 1)
+    sender = PacketSocket(one, 'tap0')
+    sender.send(frame(BROADCAST, a.mac, marker()))
+    a.wait_count('peers-unreachable', 1)        # nobody listens there
+    kernel = KernelVtep(two, 5, 2)
+    kernel.flood_to(one.address)
+    wait_copies_again = 20
+    wait_for(lambda: any(p['copy'] for p in a.peers), wait_copies_again,
+             lambda: a.peers)
+    receiver = PacketSocket(two, 'vx0')
+    data = frame(BROADCAST, a.mac, marker())
+    sender.send(data)
+    receiver.expect(data)
+    assert a.peers[0]['seed']
+    # It stays when others would be gone.
+    wait_for(lambda: a.peers[0]['last-heard'] > 11 or
+             not two.ip('link set vx0 down') , 20, lambda: a.peers)
+    assert a.peers[0]['copy'] and a.count('peers-expired') == 0
+
+
+def test_group_and_list(net, port):
+    """Who has the group gets no copies; who is listed does, and each frame
+    comes once."""
+    switch = net.switch(1600)
+    hosts = one, two, three, four = [net.host(f'h{i}', switch)
+                                     for i in range(1, 5)]
+    KernelVtep(one, 5, 1, group=GROUP, dev='eth0')
+    static = KernelVtep(two, 5, 2, dev='eth0')
+    others = [h.address for h in hosts if h is not two]
+    static.flood_to(*others)
+    a = port(three, 3, mcast=GROUP, peer=two.address)
+    port(four, 4, mcast=GROUP, peer=two.address)
+    wait_copies(a, 1)
+    both_ways(three, 3, one, 1)
+    both_ways(three, 3, two, 2)
+    both_ways(three, 3, four, 4)
+    sockets = [PacketSocket(h, i) for h, i in
+               zip(hosts, ('vx0', 'vx0', 'tap0', 'tap0'))]
+    data = frame(BROADCAST, mac(50), marker())
+    sockets[2].send(data)
+    for receiver in sockets[0], sockets[1], sockets[3]:
+        receiver.expect(data)
+        assert data not in receiver.pending()
+    assert {p['address'] for p in a.peers if p['copy']} == \
+        {f'{two.address}:4789'}
+
+
+def test_peers_have_the_port_of_the_fabric(net, port):
+    one, two = net.hosts(2)
+    for peer in f'{two.address}:5000', '_vxlan._udp.example.org':
+        text = taptool.refused(one, '--tap', 'tap0', '--encap', 'vxlan',
+                               '--mcast', 'off', '--peer', peer)
+        assert 'has a port of its own' in text and '4789' in text, text
+    a = port(one, 1, mcast='off', localaddr=f'{one.address}:5000',
+             peer=two.address)
+    wait_copies(a, 1)
+    assert a.address == f'{one.address}:5000'
+    assert a.peers[0]['address'] == f'{two.address}:5000'
+
+
+def test_mixed_fabric(net, port, tap):
+    """All kinds in one, and VDE's behind a bridge of two TAPs.
+
+        1 kernel, with the group        4 Open vSwitch, with a list
+        2 qdes-tap, with the group      5 vde_plug, and 6 qdes-tap, vxvde
+          and a list                      behind the bridge of
+        3 the same, plain sockets       7 two qdes-taps: vxlan, and vxvde
+    """
+    switch = net.switch(1600)
+    hosts = [net.host(f'h{i}', switch) for i in range(1, 8)]
+    group = [hosts[i - 1] for i in (1, 2, 3, 7)]
+    ovs = hosts[3]
+    kernel = KernelVtep(hosts[0], 5, 1, group=GROUP, dev='eth0')
+    kernel.flood_to(ovs.address)
+    port(hosts[1], 2, mcast=GROUP, peer=ovs.address)
+    port(hosts[2], 3, mcast=GROUP, peer=ovs.address, plain_io=True)
+    OpenVswitch(ovs, switch, 5, [h.address for h in group], 4)
+    Vde(hosts[4], 'vxvde://', 5)
+    tap(hosts[5], encap='vxvde')
+    configure(hosts[5], 'tap0', 6)
+    inner = tap(hosts[6], encap='vxlan', netid=5, mcast=GROUP,
+                peer=ovs.address)
+    tap(hosts[6], tap='tap1', encap='vxvde')
+    hosts[6].ip('link add br0 type bridge forward_delay 0 mcast_snooping 0',
+                'link set tap0 master br0', 'link set tap1 master br0')
+    configure(hosts[6], 'br0', 7)
+    for here in range(1, 8):
+        for there in range(here + 1, 8):
+            wait_for(lambda h=here, t=there: hosts[h - 1].ping(
+                f'10.81.0.{t}', count=1, deadline=1), 10,
+                lambda: f'{here} to reach {there}')
+    for here, there in ((1, 2), (2, 4), (4, 5), (5, 1), (6, 2), (7, 4),
+                        (3, 6)):
+        one, other = hosts[here - 1], hosts[there - 1]
+        tcp_transfer(one, other, f'10.81.0.{there}', 1 << 20)
+        tcp_transfer(other, one, f'10.81.0.{here}', 1 << 20)
+    # Who has something to say is heard once by each.
+    names = ['vx0', 'tap0', 'tap0', 'int', 'vde0', 'tap0', 'br0']
+    sockets = [PacketSocket(h, n) for h, n in zip(hosts, names)]
+    for i, sender in enumerate(sockets):
+        data = frame(BROADCAST, mac(50 + i), marker())
+        sender.send(data)
+        for receiver in sockets:
+            if receiver is not sender:
+                receiver.expect(data)
+                assert data not in receiver.pending(), (sender, receiver)
+    assert inner.status()['encap'] == 'vxlan'
