@@ -63,7 +63,8 @@ START_TEST(test_all_options)
 }
 END_TEST
 
-static void check_encap(const QdesOptions *options, const QdesEncap *encap,
+static void check_encap(const QdesOptions *options,
+                        const QdesEncapsulation *encap,
                         const char *group, const char *local, uint32_t netid,
                         bool superframes)
 {

@@ -11,7 +11,7 @@
 #include "qdes/bytes.h"
 #include "qdes/encap.h"
 
-static const QdesEncap *const encaps[] = {
+static const QdesEncapsulation *const encaps[] = {
     &qdes_encap_qdes, &qdes_encap_vxlan, &qdes_encap_vxvde,
 };
 
@@ -46,7 +46,7 @@ static const struct {
       QDES_WIRE_FRAME_LONG, 1 },
 };
 
-static void check_vector(const QdesEncap *encap, int i)
+static void check_vector(const QdesEncapsulation *encap, int i)
 {
     g_autofree uint8_t *data = g_malloc0(MAX(vectors[i].size, 1));
     QdesWireHeader header = { 0 };

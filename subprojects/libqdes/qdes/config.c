@@ -47,7 +47,7 @@ static bool check_encap(QdesConfig *config, const QdesOptions *options,
                         GError **errp)
 {
     const char *name = options->encap ? options->encap : qdes_encap_qdes.name;
-    const QdesEncap *encap = qdes_encap_find(name);
+    const QdesEncapsulation *encap = qdes_encap_find(name);
 
     if (!encap) {
         OPTION_ERROR(errp, "encap=%s: must be qdes, vxlan or vxvde", name);
@@ -67,7 +67,7 @@ static bool check_encap(QdesConfig *config, const QdesOptions *options,
 static bool check_netid(QdesConfig *config, const QdesOptions *options,
                         GError **errp)
 {
-    const QdesEncap *encap = config->encap;
+    const QdesEncapsulation *encap = config->encap;
 
     config->netid = options->has_netid ? options->netid : encap->netid;
     if (options->has_netid && options->netid > encap->max_netid &&
@@ -85,7 +85,7 @@ static bool check_netid(QdesConfig *config, const QdesOptions *options,
 
 static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
 {
-    const QdesEncap *encap = config->encap;
+    const QdesEncapsulation *encap = config->encap;
 
     if (!mcast) {
         mcast = encap->group;
@@ -116,7 +116,7 @@ bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr)
 bool qdes_config_parse_peer(const QdesConfig *config, QdesSeedSpec *spec,
                             const char *text, GError **errp)
 {
-    const QdesEncap *encap = config->encap;
+    const QdesEncapsulation *encap = config->encap;
     uint16_t port = encap->one_port ? config->local.port : encap->port;
 
     if (!qdes_seed_parse(spec, text, port, errp)) {

@@ -19,7 +19,7 @@
 
 #include "qdes/resolve.h"
 
-typedef struct QdesEncap QdesEncap;
+typedef struct QdesEncapsulation QdesEncapsulation;
 
 #define QDES_DEFAULT_GROUP "239.192.81.68"  /* RFC 2365: organization-local */
 #define QDES_DEFAULT_PORT 20804             /* 0x5144, "QD" */
@@ -67,7 +67,7 @@ typedef struct QdesOptions {
 
 /* What it means. */
 typedef struct QdesConfig {
-    const QdesEncap *encap;
+    const QdesEncapsulation *encap;
     bool has_group;
     QdesAddr group;             /* with its port; the scope is not used.  The
                                    wildcard where there is none */

@@ -50,7 +50,7 @@ static QdesWireResult vxlan_decode(QdesWireHeader *header,
     return QDES_WIRE_OK;
 }
 
-const QdesEncap qdes_encap_qdes = {
+const QdesEncapsulation qdes_encap_qdes = {
     .name = "qdes",
     .title = "QDES",
     .group = QDES_DEFAULT_GROUP,
@@ -63,7 +63,7 @@ const QdesEncap qdes_encap_qdes = {
     .decode = qdes_wire_decode,
 };
 
-const QdesEncap qdes_encap_vxlan = {
+const QdesEncapsulation qdes_encap_vxlan = {
     .name = "vxlan",
     .title = "VXLAN",
     .group = QDES_DEFAULT_GROUP,
@@ -79,7 +79,7 @@ const QdesEncap qdes_encap_vxlan = {
 };
 
 /* The defaults are those of libvdeplug_vxvde(1). */
-const QdesEncap qdes_encap_vxvde = {
+const QdesEncapsulation qdes_encap_vxvde = {
     .name = "vxvde",
     .title = "VXVDE",
     .group = "239.0.0.1",
@@ -94,9 +94,9 @@ const QdesEncap qdes_encap_vxvde = {
     .decode = vxlan_decode,
 };
 
-const QdesEncap *qdes_encap_find(const char *name)
+const QdesEncapsulation *qdes_encap_find(const char *name)
 {
-    static const QdesEncap *const all[] = {
+    static const QdesEncapsulation *const all[] = {
         &qdes_encap_qdes, &qdes_encap_vxlan, &qdes_encap_vxvde,
     };
     size_t i;

@@ -20,7 +20,7 @@
 
 #include "qdes/wire.h"
 
-typedef struct QdesEncap {
+typedef struct QdesEncapsulation {
     const char *name;           /* as the user writes it */
     const char *title;          /* as texts have it */
     const char *group;          /* the default for mcast= */
@@ -61,13 +61,13 @@ typedef struct QdesEncap {
     /* As qdes_wire_decode(). */
     QdesWireResult (*decode)(QdesWireHeader *header, const uint8_t *data,
                              size_t size);
-} QdesEncap;
+} QdesEncapsulation;
 
-extern const QdesEncap qdes_encap_qdes;
-extern const QdesEncap qdes_encap_vxlan;
-extern const QdesEncap qdes_encap_vxvde;
+extern const QdesEncapsulation qdes_encap_qdes;
+extern const QdesEncapsulation qdes_encap_vxlan;
+extern const QdesEncapsulation qdes_encap_vxvde;
 
 /* The one of this name, or NULL. */
-const QdesEncap *qdes_encap_find(const char *name);
+const QdesEncapsulation *qdes_encap_find(const char *name);
 
 #endif

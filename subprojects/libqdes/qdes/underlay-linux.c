@@ -113,7 +113,7 @@ static void finish(Filter *f)
 static void filter_group(int fd, const QdesConfig *config,
                          const QdesAddr *own, unsigned index)
 {
-    const QdesEncap *encap = config->encap;
+    const QdesEncapsulation *encap = config->encap;
     const int payload = UDP_HEADER_SIZE;
     struct sock_fprog prog;
     Filter f = { .len = 0 };
