@@ -21,14 +21,15 @@
 #include <unistd.h>
 
 #include "qdes/bytes.h"
-#include "qdes/fabric.h"
+#include "qdes/control.h"
+#include "qdes/fabric-private.h"
 #include "qdes/status.h"
 #include "qdes/wire.h"
 
 #define MAX_FDS 4
 #define WAIT_S 10               /* until a test gives up waiting */
 
-static int64_t now;
+static int64_t now = 1000000;
 
 typedef struct Port {
     QdesFabric *fabric;
@@ -220,6 +221,59 @@ static inline uint64_t counter(Port *p, QdesCounter which)
             serve(ports, n); \
         } \
     } while (0)
+
+/* Have @p take the connected socket @fd for a proven peer. */
+static inline void trust(Port *p, int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    bool added, evicted;
+    QdesAddr addr;
+
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
+    ck_assert(qdes_addr_from_sockaddr(&addr, (struct sockaddr *)&ss));
+    qdes_peers_prove(p->fabric->peers,
+                     qdes_peers_heard(p->fabric->peers, &addr, now, &added,
+                                      &evicted), now);
+}
+
+/*
+ * The socket @fd says HELLO to @p with @hello and more until that has sent an
+ * ECHO, and returns its nonce.
+ */
+static inline void prove(Port *p, int fd, QdesWireHello *hello)
+{
+    int64_t end = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC;
+    uint64_t proven = counter(p, QDES_COUNTER_peers_proven);
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(&status->local, &ss);
+    QdesWireHeader header;
+    QdesEcho echo;
+    ssize_t size;
+
+    qdes_status_free(status);
+    hello->capabilities |= QDES_WIRE_CAP_ECHO;
+    size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, hello);
+    size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+    ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss, len),
+                     size);
+    while (counter(p, QDES_COUNTER_peers_proven) == proven) {
+        ck_assert(g_get_monotonic_time() < end);
+        serve(&p, 1);
+        qdes_fabric_tick(p->fabric, now);
+        size = recv(fd, data, sizeof(data), MSG_DONTWAIT);
+        if (size > 0 && qdes_wire_decode(&header, data, size) ==
+            QDES_WIRE_OK && header.type == QDES_WIRE_ECHO) {
+            ck_assert_int_eq(qdes_control_decode_echo(&echo, &header),
+                             QDES_WIRE_OK);
+            size = qdes_control_encode_echo(data, QDES_WIRE_ECHO_REPLY, 0,
+                                            &echo);
+            sendto(fd, data, size, 0, (struct sockaddr *)&ss, len);
+        }
+    }
+}
 
 #define C(port, name) counter(port, QDES_COUNTER_##name)
 

@@ -267,6 +267,7 @@ static inline int open_peer(Port *p, uint32_t capabilities, uint32_t mtu)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&ss, len), 0);
     ck_assert_int_eq(send(fd, data, size, 0), size);
+    trust(p, fd);
     ck_assert_int_eq(send(fd, frame, sizeof(frame), 0), sizeof(frame));
     WAIT(&p, 1, C(p, rx_frames) == 1);
     qdes_status_free(status);

@@ -166,8 +166,7 @@ START_TEST(test_frame_after_bye)
     qdes_wire_encode_header(data, QDES_WIRE_DATA, 0, 0);
     memcpy(data + 8, broadcast, 6);
     unit_mac(data + 14, 2);
-    size = qdes_wire_encode_hello(control, QDES_WIRE_HELLO, 0, &hello);
-    sendto(fd, control, size, 0, (struct sockaddr *)&ss, len);
+    prove(p, fd, &hello);
     sendto(fd, data, sizeof(data), 0, (struct sockaddr *)&ss, len);
     WAIT(&p, 1, C(p, fdb_learned) == 1);
     size = qdes_wire_encode_hello(control, QDES_WIRE_BYE, 0, &hello);
@@ -182,8 +181,7 @@ START_TEST(test_frame_after_bye)
 
     /* HELLO says that it is back; so does a frame some seconds later. */
     hello.instance = 8;
-    size = qdes_wire_encode_hello(control, QDES_WIRE_HELLO, 0, &hello);
-    sendto(fd, control, size, 0, (struct sockaddr *)&ss, len);
+    prove(p, fd, &hello);
     sendto(fd, data, sizeof(data), 0, (struct sockaddr *)&ss, len);
     WAIT(&p, 1, p->frames->len == 3);
     ck_assert_uint_eq(C(p, peers_added), 2);
@@ -221,6 +219,7 @@ START_TEST(test_answers_are_bounded)
     for (i = 1; i <= 500; i++) {
         hello.instance = i;
         size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
         ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss,
                                 len), size);
         WAIT(&p, 1, C(p, rx_hello) == (uint64_t)i);
@@ -229,6 +228,7 @@ START_TEST(test_answers_are_bounded)
     now += 1000;
     hello.instance = 501;
     size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+    size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
     ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss, len),
                      size);
     WAIT(&p, 1, C(p, rx_hello) == 501);
@@ -447,6 +447,7 @@ START_TEST(test_unreachable)
     qdes_wire_encode_header(data, QDES_WIRE_DATA, 0, 0);
     memcpy(data + 8, broadcast, 6);
     unit_mac(data + 14, 2);
+    prove(ports[0], fd, &(QdesWireHello) { .instance = 7 });
     ck_assert_int_eq(sendto(fd, data, sizeof(data), 0,
                             (struct sockaddr *)&ss, len), sizeof(data));
     WAIT(ports, 1, C(ports[0], fdb_learned) == 1);
@@ -485,6 +486,7 @@ START_TEST(test_unreachable_on_send)
     qdes_wire_encode_header(data, QDES_WIRE_DATA, 0, 0);
     memcpy(data + 8, broadcast, 6);
     unit_mac(data + 14, 2);
+    prove(ports[0], fd, &(QdesWireHello) { .instance = 7 });
     ck_assert_int_eq(sendto(fd, data, sizeof(data), 0,
                             (struct sockaddr *)&ss, len), sizeof(data));
     WAIT(ports, 2, C(ports[0], fdb_learned) == 2);
@@ -526,6 +528,7 @@ START_TEST(test_control_after_error)
     qdes_wire_encode_header(data, QDES_WIRE_DATA, 0, 0);
     memcpy(data + 8, broadcast, 6);
     unit_mac(data + 14, 2);
+    prove(p, fd, &(QdesWireHello) { .instance = 7 });
     ck_assert_int_eq(sendto(fd, data, sizeof(data), 0,
                             (struct sockaddr *)&ss, len), sizeof(data));
     WAIT(&p, 1, C(p, fdb_learned) == 1);

@@ -154,6 +154,7 @@ static int open_any(Port *p)
 
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&ss, len), 0);
     qdes_status_free(status);
+    trust(p, fd);
     return fd;
 }
 
@@ -357,6 +358,9 @@ static void step(Port *p, QdesPort *port, int *fds)
     case 14:
     case 15:
     case 16:
+        if (below(2)) {
+            trust(p, fds[peer]);
+        }
         peer_sends(fds[peer]);
         break;
     default:

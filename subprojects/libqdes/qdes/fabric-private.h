@@ -10,6 +10,8 @@
  *   receive.c    datagrams from the underlay to the port
  *   learn.c      who has which MAC address
  *   presence.c   the coming and going of peers and interfaces
+ *   mesh.c       keeping in touch with those that the group does not reach
+ *   exchange.c   what those send: ECHO, ECHO-REPLY, PEERS
  *   seeding.c    the peers that the user listed
  *   fabric.c     the rest: life, events, status
  */
@@ -17,10 +19,13 @@
 #ifndef QDES_FABRIC_PRIVATE_H
 #define QDES_FABRIC_PRIVATE_H
 
+#include "qdes/candidates.h"
 #include "qdes/claims.h"
 #include "qdes/coalesce.h"
+#include "qdes/control.h"
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
+#include "qdes/nonce.h"
 #include "qdes/peer.h"
 #include "qdes/seeds.h"
 #include "qdes/segment.h"
@@ -32,6 +37,7 @@
 #define QDES_POOL_PIECES 384    /* of which they consist */
 #define QDES_PIECES_MAX 64      /* of a frame from the port; more are joined */
 #define QDES_DEPARTED 16        /* endpoints that said BYE of late */
+#define QDES_ANSWER_EVERY_MS 2000 /* lists of peers for one asker */
 #define QDES_TICK_MS 1000       /* how late ageing and expiry may come */
 
 /* What is said at most once. */
@@ -74,6 +80,7 @@ typedef struct QdesReceive {
     bool by_group;
     bool alone;                 /* it is a single datagram */
     uint32_t slot;              /* of its sender, if known already */
+    bool teaches;               /* that one, where MAC addresses are */
     const uint8_t *header;      /* of a DATA datagram in it that was valid */
     const uint8_t *src;         /* the last MAC address learned of it */
     QdesCoalescer *coalescer;
@@ -85,6 +92,36 @@ typedef struct QdesReceive {
     bool refused;               /* the port, a packet of it */
     uint8_t headers[QDES_HEADERS_MAX];
 } QdesReceive;
+
+/* So many in this second. */
+typedef struct QdesRate {
+    int64_t from;               /* ms */
+    unsigned n;
+} QdesRate;
+
+/* Keeping in touch.  Times are ms, INT64_MAX: not at all. */
+typedef struct QdesMesh {
+    QdesCandidates *candidates;
+    uint64_t key[2];            /* of the nonces */
+    uint32_t n_unicast;         /* proven peers that hear of us by unicast
+                                   only, as counted last */
+    uint32_t n_group;           /* all other proven ones */
+    int64_t next_count;
+    int64_t next_unicast;       /* a turn of the first kind of peers ... */
+    uint32_t unicast_slot;      /* after this slot */
+    uint32_t hurry;             /* this many in quick succession */
+    int64_t next_group;         /* ... and of the other */
+    uint32_t group_slot;
+    int64_t next_seed;
+    int64_t seed_round;         /* when this round began */
+    int64_t seed_wait;          /* from it to the next */
+    uint32_t seed_cursor;
+    int64_t next_request;
+    unsigned requests;
+    QdesRate replies;
+    QdesRate lists;
+    bool behind_nat;            /* peers see us at an address that we lack */
+} QdesMesh;
 
 struct QdesFabric {
     QdesConfig config;
@@ -105,10 +142,11 @@ struct QdesFabric {
     bool blocked;               /* the unicast socket is full */
     int64_t paused_at;
 
-    int64_t answers_from;       /* the second that answers are counted in */
-    unsigned answers;
+    QdesRate answers;           /* HELLOs to newcomers */
+    QdesMesh mesh;
 
     int64_t next_hello;
+    int64_t next_expiry;        /* nobody expires before */
     int64_t refresh_at;
     int64_t timer;              /* what the host was told */
 
@@ -206,10 +244,30 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now);
 void qdes_fabric_arm(QdesFabric *f, int64_t when);
 
 /*
- * Something valid came from @from.  Returns its slot, or QDES_PEER_NONE when
- * it said BYE just now: what it sent before may be read after that.
+ * A frame came from @from, with @bytes around it.  Returns its slot, or
+ * QDES_PEER_NONE when it said BYE just now: what it sent before may be read
+ * after that.  *@teaches: it is proven, or heard by the group, so that MAC
+ * addresses may be learned from it.
  */
-uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now);
+uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
+                          size_t bytes, int64_t now, bool *teaches);
+
+/* The same for anything else that is valid. */
+uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
+                                int64_t now);
+
+/* Did @addr say BYE just now? */
+bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
+                              int64_t now);
+
+/* Send a control message to @to, NULL: to the group.  Returns false, and has
+ * counted it, when it cannot be sent. */
+bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
+                              const uint8_t *data, size_t size);
+
+/* Send a HELLO to @to, NULL: to the group. */
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+                            QdesGroupHeard group_heard);
 
 /*
  * Can @err, of sending, be about an earlier datagram?  What is surely about
@@ -247,6 +305,53 @@ void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
 
 /* If @fd is about that, take the answers and return true. */
 bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);
+
+/* Keep in touch with peers: begin, end. */
+void qdes_fabric_start_mesh(QdesFabric *f, int64_t now);
+void qdes_fabric_stop_mesh(QdesFabric *f);
+
+/* Send what is due, and have it go on. */
+void qdes_fabric_tend_mesh(QdesFabric *f, int64_t now);
+
+/* Have the timer called when something is due. */
+void qdes_fabric_arm_mesh(QdesFabric *f, int64_t now);
+
+/* The seeds, or where they are, have changed: contact them. */
+void qdes_fabric_contact_seeds(QdesFabric *f, int64_t now);
+
+/* There is news about this port for all peers that it reaches by unicast. */
+void qdes_fabric_hurry(QdesFabric *f, int64_t now);
+
+/* Send an ECHO to @to.  Returns false when it cannot be sent. */
+bool qdes_fabric_send_echo(QdesFabric *f, const QdesAddr *to, int64_t now);
+
+/* Send the peer in @slot a HELLO of its own.  It may be gone after that. */
+void qdes_fabric_greet(QdesFabric *f, uint32_t slot, int64_t now);
+
+/* The peer in @slot is proven or, being so, alive, which it was not before. */
+void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now);
+
+/* A list of peers told something new. */
+void qdes_fabric_note_list(QdesFabric *f, int64_t now);
+
+/* @bytes came from @from, which is not proven. */
+void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
+                        int64_t now);
+
+/* An ECHO, ECHO-REPLY or PEERS came. */
+void qdes_fabric_take_exchange(QdesFabric *f, const QdesWireHeader *header,
+                               const QdesAddr *from, int64_t now);
+
+/* Can floods leave by the group? */
+bool qdes_fabric_has_group(const QdesFabric *f);
+
+/* The interval of HELLOs to peers that are reached by unicast only, in ms. */
+int64_t qdes_fabric_interval(const QdesFabric *f);
+
+int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now);
+
+/* One more of what is limited to @max in a second? */
+bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

@@ -129,9 +129,10 @@ void qdes_fabric_tick(QdesFabric *f, int64_t now)
         qdes_fabric_refresh(f, now);
         qdes_fabric_say_hello(f, now);
     }
-    if (!f->paused) {
+    if (!f->paused && now >= f->next_expiry) {
         qdes_fabric_expire(f, now);
     }
+    qdes_fabric_tend_mesh(f, now);
     qdes_fdb_age(f->fdb, now);
     qdes_fabric_look_up_seeds(f, now);
 
@@ -155,6 +156,7 @@ void qdes_fabric_set_link(QdesFabric *f, bool up, int64_t now)
     f->link_up = up;
     if (up) {
         qdes_fabric_say_hello(f, now);
+        qdes_fabric_hurry(f, now);
     }
     f->host->changed(f->opaque);
 }
@@ -195,6 +197,7 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
                     QDES_WATCH_READ);
     }
     qdes_fabric_say_hello(f, now);
+    qdes_fabric_start_mesh(f, now);
     return f;
 }
 
@@ -219,6 +222,7 @@ void qdes_fabric_free(QdesFabric *f)
     if (monitor_fd >= 0) {
         f->host->watch(f->opaque, monitor_fd, QDES_WATCH_NONE);
     }
+    qdes_fabric_stop_mesh(f);
     qdes_fabric_stop_seeds(f);
     qdes_underlay_free(f->underlay);
     qdes_coalescer_free(f->rx.coalescer);

@@ -28,7 +28,7 @@
  * know nothing of each other.
  *
  * Times: @now is milliseconds of a monotonic clock that the host reads once
- * per event.
+ * per event; it begins above 0.
  *
  * Batches: frames that were sent leave together, at the latest when the host
  * calls qdes_fabric_flush(), which it does at the end of each turn of its
@@ -94,7 +94,8 @@ typedef struct QdesPort {
     bool uso4, uso6;            /* UDP superframes */
 } QdesPort;
 
-/* What a fabric needs of the program that it lives in.  All are mandatory. */
+/* What a fabric needs of the program that it lives in.  All are mandatory but
+ * the last. */
 typedef struct QdesHost {
     /*
      * Hand a frame to the port, in pieces, @size bytes in all.  It begins with
@@ -125,6 +126,10 @@ typedef struct QdesHost {
 
     /* 64 bits that nobody can foretell. */
     uint64_t (*random)(void *opaque);
+
+    /* Microseconds of a monotonic clock, for how far away peers are.  May be
+     * NULL: then that is known to the millisecond. */
+    int64_t (*now_us)(void *opaque);
 } QdesHost;
 
 /*

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Peers: a chained hash over an array, and two lists by time of hearing. */
+/* Peers: two chained hashes over an array, and lists by time of hearing. */
 
 #include "qdes/peer.h"
 
 #include <string.h>
 
 #include "qdes/chain.h"
+#include "qdes/hash.h"
 
 typedef struct Slot {
     QdesPeer peer;
     bool used;
+    bool has_instance;          /* it is in the hash by instance */
 } Slot;
+
+/* The lists, in the order in which their peers give way. */
+enum { HEARD, ALIVE, SEED, N_LISTS };
 
 struct QdesPeers {
     uint64_t seed;
@@ -23,8 +28,10 @@ struct QdesPeers {
     uint32_t *buckets;
     uint32_t bucket_mask;
     uint32_t *hash_next;
+    uint32_t *instances;        /* buckets, as many */
+    uint32_t *instance_next;
     QdesLink *links;            /* of by_heard[] and unused */
-    QdesChain by_heard[2];      /* oldest first; index: alive */
+    QdesChain by_heard[N_LISTS]; /* oldest first */
     QdesChain unused;
 };
 
@@ -45,9 +52,12 @@ QdesPeers *qdes_peers_new(uint32_t max_peers, uint64_t seed)
     peers->buckets = g_new0(uint32_t, n_buckets);
     peers->bucket_mask = n_buckets - 1;
     peers->hash_next = g_new0(uint32_t, max_peers + 1);
+    peers->instances = g_new0(uint32_t, n_buckets);
+    peers->instance_next = g_new0(uint32_t, max_peers + 1);
     peers->links = g_new0(QdesLink, max_peers + 1);
-    peers->by_heard[false] = QDES_CHAIN_EMPTY;
-    peers->by_heard[true] = QDES_CHAIN_EMPTY;
+    peers->by_heard[HEARD] = QDES_CHAIN_EMPTY;
+    peers->by_heard[ALIVE] = QDES_CHAIN_EMPTY;
+    peers->by_heard[SEED] = QDES_CHAIN_EMPTY;
     peers->unused = QDES_CHAIN_EMPTY;
     return peers;
 }
@@ -58,6 +68,8 @@ void qdes_peers_free(QdesPeers *peers)
         return;
     }
     g_free(peers->links);
+    g_free(peers->instance_next);
+    g_free(peers->instances);
     g_free(peers->hash_next);
     g_free(peers->buckets);
     g_free(peers->copy);
@@ -84,7 +96,51 @@ uint32_t qdes_peers_find(const QdesPeers *peers, const QdesAddr *addr)
 
 static QdesChain *chain_of(QdesPeers *peers, uint32_t slot)
 {
-    return &peers->by_heard[peers->slots[slot].peer.alive];
+    const QdesPeer *peer = &peers->slots[slot].peer;
+
+    return &peers->by_heard[peer->seed ? SEED : peer->alive ? ALIVE : HEARD];
+}
+
+/* The list of the peer in @slot is about to change, or has changed. */
+static void leave_list(QdesPeers *peers, uint32_t slot)
+{
+    qdes_chain_remove(chain_of(peers, slot), peers->links, slot);
+}
+
+static void enter_list(QdesPeers *peers, uint32_t slot)
+{
+    qdes_chain_append(chain_of(peers, slot), peers->links, slot);
+}
+
+static uint32_t *instance_bucket(const QdesPeers *peers, uint64_t instance)
+{
+    return &peers->instances[qdes_hash_mix(instance ^ peers->seed) &
+                             peers->bucket_mask];
+}
+
+static void drop_instance(QdesPeers *peers, uint32_t slot)
+{
+    uint32_t *next;
+
+    if (!peers->slots[slot].has_instance) {
+        return;
+    }
+    next = instance_bucket(peers, peers->slots[slot].peer.instance);
+    while (*next != slot) {
+        next = &peers->instance_next[*next];
+    }
+    *next = peers->instance_next[slot];
+    peers->slots[slot].has_instance = false;
+}
+
+static void set_instance(QdesPeers *peers, uint32_t slot, uint64_t instance)
+{
+    uint32_t *bucket = instance_bucket(peers, instance);
+
+    peers->slots[slot].peer.instance = instance;
+    peers->instance_next[slot] = *bucket;
+    *bucket = slot;
+    peers->slots[slot].has_instance = true;
 }
 
 void qdes_peers_set_room(QdesPeers *peers, uint32_t slot, uint32_t room,
@@ -138,7 +194,8 @@ void qdes_peers_remove(QdesPeers *peers, uint32_t slot)
         next = &peers->hash_next[*next];
     }
     *next = peers->hash_next[slot];
-    qdes_chain_remove(chain_of(peers, slot), peers->links, slot);
+    drop_instance(peers, slot);
+    leave_list(peers, slot);
     qdes_chain_append(&peers->unused, peers->links, slot);
     peers->slots[slot].used = false;
     peers->size--;
@@ -147,14 +204,14 @@ void qdes_peers_remove(QdesPeers *peers, uint32_t slot)
 static uint32_t take_slot(QdesPeers *peers, bool *evicted)
 {
     uint32_t slot;
+    int list;
 
     *evicted = peers->size == peers->max_peers;
     if (*evicted) {
-        slot = peers->by_heard[false].head;
-        if (slot == QDES_CHAIN_NIL) {
-            slot = peers->by_heard[true].head;
+        for (list = HEARD; peers->by_heard[list].head == QDES_CHAIN_NIL;
+             list++) {
         }
-        qdes_peers_remove(peers, slot);
+        qdes_peers_remove(peers, peers->by_heard[list].head);
     }
     slot = peers->unused.head;
     if (slot == QDES_CHAIN_NIL) {
@@ -186,11 +243,12 @@ uint32_t qdes_peers_heard(QdesPeers *peers, const QdesAddr *addr, int64_t now,
             .addr = *addr,
             .hold_ms = QDES_HOLD_MS,
             .heard = now,
+            .met = now,
         },
     };
     peers->hash_next[slot] = *bucket;
     *bucket = slot;
-    qdes_chain_append(&peers->by_heard[false], peers->links, slot);
+    enter_list(peers, slot);
     peers->size++;
     return slot;
 }
@@ -204,13 +262,14 @@ QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
     g_assert(peers->slots[slot].used);
     if (!peer->alive) {
         news = QDES_PEER_MET;
-        qdes_chain_remove(&peers->by_heard[false], peers->links, slot);
-        qdes_chain_append(&peers->by_heard[true], peers->links, slot);
+        leave_list(peers, slot);
         peer->alive = true;
+        enter_list(peers, slot);
     } else if (peer->instance != hello->instance) {
         news = QDES_PEER_RESTARTED;
     }
-    peer->instance = hello->instance;
+    drop_instance(peers, slot);
+    set_instance(peers, slot, hello->instance);
     peer->capabilities = hello->capabilities;
     peer->mtu = 0;
     if (hello->mtu) {
@@ -222,7 +281,176 @@ QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
         peer->hold_ms = 1000 * CLAMP(hello->hold_time, QDES_PEER_MIN_HOLD,
                                      QDES_PEER_MAX_HOLD);
     }
+    if (news == QDES_PEER_RESTARTED) {
+        peer->told = QDES_GROUP_UNSAID;
+    }
+    if (hello->group_heard != QDES_GROUP_UNSAID) {
+        peer->told = hello->group_heard;
+        peer->told_at = peer->heard;
+    }
     return news;
+}
+
+bool qdes_peers_hears_group(const QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer = &peers->slots[slot].peer;
+
+    /* HELLOs to all come at their own interval, whatever the hold time is. */
+    return peer->heard_group &&
+           now - peer->heard_group < MIN(peer->hold_ms, QDES_HOLD_MS);
+}
+
+bool qdes_peers_is_reached(const QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer = &peers->slots[slot].peer;
+
+    if (peer->told == QDES_GROUP_NOT_HEARD) {
+        return false;
+    }
+    return qdes_peers_hears_group(peers, slot, now) ||
+           (peer->told == QDES_GROUP_HEARD &&
+            now - peer->told_at < peer->hold_ms);
+}
+
+void qdes_peers_heard_group(QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    peers->slots[slot].peer.heard_group = now;
+}
+
+bool qdes_peers_prove(QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    QdesPeer *peer = &peers->slots[slot].peer;
+    bool is_first = !peer->proven;
+
+    if (is_first) {
+        peer->proven = true;
+        peer->proven_since = now;
+    }
+    return is_first;
+}
+
+/* Has @slot's endpoint a better claim to the copies than @other's? */
+static bool is_preferred(const QdesPeers *peers, uint32_t slot,
+                         uint32_t other, int64_t now)
+{
+    bool reached = qdes_peers_is_reached(peers, slot, now);
+
+    if (other == QDES_PEER_NONE) {
+        return true;
+    }
+    if (reached != qdes_peers_is_reached(peers, other, now)) {
+        return reached;
+    }
+    return peers->slots[slot].peer.proven_since >
+           peers->slots[other].peer.proven_since;
+}
+
+static bool can_have_copies(const QdesPeers *peers, uint32_t slot,
+                            uint64_t instance)
+{
+    const QdesPeer *peer = &peers->slots[slot].peer;
+
+    return peer->proven && peer->alive && peer->instance == instance;
+}
+
+static bool needs_copies(const QdesPeers *peers, uint32_t slot, int64_t now,
+                         bool group)
+{
+    const QdesPeer *peer = &peers->slots[slot].peer;
+
+    if (!group || peer->told == QDES_GROUP_NOT_HEARD) {
+        return true;
+    }
+    return !qdes_peers_is_reached(peers, slot, now) &&
+           now - peer->met >= QDES_PEER_SETTLE_MS;
+}
+
+void qdes_peers_decide_copy(QdesPeers *peers, uint32_t slot, int64_t now,
+                            bool group)
+{
+    uint64_t instance = peers->slots[slot].peer.instance;
+    uint32_t chosen = QDES_PEER_NONE;
+    uint32_t first, i;
+
+    if (!peers->slots[slot].has_instance) {
+        qdes_peers_set_copy(peers, slot, false);
+        return;
+    }
+    first = *instance_bucket(peers, instance);
+    for (i = first; i != QDES_PEER_NONE; i = peers->instance_next[i]) {
+        if (can_have_copies(peers, i, instance) &&
+            is_preferred(peers, i, chosen, now)) {
+            chosen = i;
+        }
+    }
+    for (i = first; i != QDES_PEER_NONE; i = peers->instance_next[i]) {
+        if (peers->slots[i].peer.instance == instance) {
+            qdes_peers_set_copy(peers, i, i == chosen &&
+                                needs_copies(peers, i, now, group));
+        }
+    }
+}
+
+uint32_t qdes_peers_find_instance(const QdesPeers *peers, uint64_t instance)
+{
+    uint32_t slot = *instance_bucket(peers, instance);
+
+    while (slot != QDES_PEER_NONE &&
+           !can_have_copies(peers, slot, instance)) {
+        slot = peers->instance_next[slot];
+    }
+    return slot;
+}
+
+void qdes_peers_echo_sent(QdesPeers *peers, uint32_t slot)
+{
+    QdesPeer *peer = &peers->slots[slot].peer;
+
+    peer->echo_sent++;
+    peer->echo_lost += peer->echo_open;
+    peer->echo_open = true;
+}
+
+void qdes_peers_echo_returned(QdesPeers *peers, uint32_t slot, uint32_t rtt_us)
+{
+    QdesPeer *peer = &peers->slots[slot].peer;
+    uint32_t diff;
+
+    peer->echo_open = false;
+    rtt_us = CLAMP(rtt_us, 1, QDES_PEER_MAX_RTT);
+    if (!peer->rtt_us) {
+        peer->rtt_us = rtt_us;
+        peer->rtt_var_us = rtt_us / 2;
+        return;
+    }
+    diff = MAX(rtt_us, peer->rtt_us) - MIN(rtt_us, peer->rtt_us);
+    peer->rtt_var_us = (3 * peer->rtt_var_us + diff) / 4;
+    peer->rtt_us = MAX((7 * peer->rtt_us + rtt_us) / 8, 1);
+}
+
+void qdes_peers_set_seed(QdesPeers *peers, uint32_t slot, bool seed)
+{
+    if (peers->slots[slot].peer.seed != seed) {
+        leave_list(peers, slot);
+        peers->slots[slot].peer.seed = seed;
+        enter_list(peers, slot);
+    }
+}
+
+void qdes_peers_set_greeted(QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    peers->slots[slot].peer.greeted = now;
+}
+
+void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    peers->slots[slot].peer.answered = now;
+}
+
+void qdes_peers_set_observed(QdesPeers *peers, uint32_t slot,
+                             uint32_t observed)
+{
+    peers->slots[slot].peer.observed = observed;
 }
 
 const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot)
@@ -246,7 +474,13 @@ void qdes_peers_excuse(QdesPeers *peers, int64_t ms)
         return;                 /* as a rule: the port is full for less */
     }
     for (slot = 1; slot < peers->end; slot++) {
-        peers->slots[slot].peer.heard += ms;
+        QdesPeer *peer = &peers->slots[slot].peer;
+
+        peer->heard += ms;
+        peer->told_at += ms;
+        if (peer->heard_group) {
+            peer->heard_group += ms;
+        }
     }
 }
 

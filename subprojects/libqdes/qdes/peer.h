@@ -9,15 +9,24 @@
  *
  * Liveness: a peer from which nothing valid came for its hold time is gone.
  *
+ * Proof: a peer is "proven" once it returned a nonce; all others may be
+ * somebody's invention, and are not to be sent more than came from them.
+ *
+ * Reach: floods by the group reach a peer that we hear by the group, or that
+ * tells us that it hears us so.  One that they do not reach gets copies by
+ * unicast, if it is proven and alive; of several endpoints with one instance
+ * only one does: one that the group reaches, else the one proven last.
+ *
  * Limits and fairness: at most @max_peers.  A new peer takes the place of the
  * one heard longest ago among those that never said HELLO, and only where
- * there is none, of the one heard longest ago.  So invented sources push out
- * each other before they push out a port that takes part.
+ * there is none, of the one heard longest ago; seeds come last.  So invented
+ * sources push out each other before they push out a port that takes part.
  *
  * The table never touches the FDB: whoever removes a peer, or is told by
  * qdes_peers_heard() that one was evicted, flushes its MAC addresses.
  *
- * Cost: constant time but for qdes_peers_next().  All memory is taken at
+ * Cost: constant time but for qdes_peers_next(), and for as many endpoints as
+ * claim one instance.  All memory is taken at
  * creation.
  *
  * Pure: times are milliseconds of the caller's monotonic clock.
@@ -34,8 +43,11 @@
 typedef struct QdesPeers QdesPeers;
 
 #define QDES_PEER_NONE 0        /* no slot */
+#define QDES_PEER_SETTLE_MS 1000 /* a new peer gets no copies for so long, as
+                                   long as the group may reach it */
 #define QDES_PEER_MIN_HOLD 3    /* seconds */
 #define QDES_PEER_MAX_HOLD 600  /* seconds */
+#define QDES_PEER_MAX_RTT 60000000 /* microseconds */
 #define QDES_PEER_MIN_MTU 576   /* bytes; less would have a superframe be cut
                                    into thousands of frames */
 
@@ -52,6 +64,22 @@ typedef struct QdesPeer {
                                    carries whole */
     uint32_t room_as_of;        /* when that was found; the caller's count */
     bool copy;                  /* floods reach it only by unicast copies */
+
+    bool seed;                  /* the user listed it */
+    bool proven;                /* it returned a nonce */
+    int64_t proven_since;       /* ms, when it did so first */
+    int64_t met;                /* ms, when heard first */
+    int64_t heard_group;        /* ms, when heard last by the group; 0: never */
+    QdesGroupHeard told;        /* what it said last of our HELLOs to all */
+    int64_t told_at;            /* ms */
+    uint32_t rtt_us, rtt_var_us; /* smoothed as in RFC 6298; 0: unknown */
+    uint32_t echo_sent;         /* ECHOs to it */
+    uint32_t echo_lost;         /* those of them that another followed before a
+                                   reply came */
+    bool echo_open;             /* the last one has no reply yet */
+    uint32_t observed;          /* a hash of how it sees us, 0: unknown */
+    int64_t greeted;            /* ms, our last HELLO to it alone; 0: none */
+    int64_t answered;           /* ms, our last list to it; 0: none */
 } QdesPeer;
 
 typedef enum QdesPeerNews {
@@ -74,7 +102,7 @@ uint32_t qdes_peers_find(const QdesPeers *peers, const QdesAddr *addr);
 uint32_t qdes_peers_heard(QdesPeers *peers, const QdesAddr *addr, int64_t now,
                           bool *added, bool *evicted);
 
-/* The peer in @slot said HELLO. */
+/* The peer in @slot, which was just heard, said HELLO. */
 QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
                               const QdesWireHello *hello);
 
@@ -98,6 +126,46 @@ uint32_t qdes_peers_next_copy(const QdesPeers *peers, uint32_t slot);
 
 /* How many get copies. */
 uint32_t qdes_peers_copies(const QdesPeers *peers);
+
+/*
+ * Some of what the rule for copies goes by has changed for the peer in @slot,
+ * or time has passed: set anew who of its instance gets them.  @group: this
+ * port has a group.
+ */
+void qdes_peers_decide_copy(QdesPeers *peers, uint32_t slot, int64_t now,
+                            bool group);
+
+/* Do floods by the group reach the peer in @slot, as far as is known? */
+bool qdes_peers_is_reached(const QdesPeers *peers, uint32_t slot, int64_t now);
+
+/* Is the peer in @slot heard by the group? */
+bool qdes_peers_hears_group(const QdesPeers *peers, uint32_t slot,
+                            int64_t now);
+
+/* The peer in @slot was just heard by the group. */
+void qdes_peers_heard_group(QdesPeers *peers, uint32_t slot, int64_t now);
+
+/* The peer in @slot returned a nonce.  Returns whether it is the first. */
+bool qdes_peers_prove(QdesPeers *peers, uint32_t slot, int64_t now);
+
+/* A proven and alive peer with this instance, or QDES_PEER_NONE. */
+uint32_t qdes_peers_find_instance(const QdesPeers *peers, uint64_t instance);
+
+/* An ECHO went to the peer in @slot; its reply came, after @rtt_us. */
+void qdes_peers_echo_sent(QdesPeers *peers, uint32_t slot);
+void qdes_peers_echo_returned(QdesPeers *peers, uint32_t slot,
+                              uint32_t rtt_us);
+
+/* The peer in @slot is listed by the user, or not any longer. */
+void qdes_peers_set_seed(QdesPeers *peers, uint32_t slot, bool seed);
+
+/* Take note of how the peer in @slot sees us. */
+void qdes_peers_set_observed(QdesPeers *peers, uint32_t slot,
+                             uint32_t observed);
+
+/* Take note of when the peer in @slot was sent a HELLO of its own, a list. */
+void qdes_peers_set_greeted(QdesPeers *peers, uint32_t slot, int64_t now);
+void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now);
 
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot);
 

@@ -13,6 +13,7 @@
 #define MAX_ANSWERS 16
 
 #define DEPARTED_MS 2000        /* how long frames may arrive after a BYE */
+#define HOLDS 3                 /* intervals that our hold time is long */
 
 /* Peers */
 
@@ -20,6 +21,20 @@ void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
 {
     qdes_fdb_flush_owner(f->fdb, slot);
     qdes_peers_remove(f->peers, slot);
+}
+
+/*
+ * It went without BYE: the underlay may be parted, and come together again.
+ * Those of the group are heard then without our doing.
+ */
+static void remember_silent(QdesFabric *f, uint32_t slot)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+
+    if (peer->proven && !peer->heard_group) {
+        qdes_candidates_remember(f->mesh.candidates, &peer->addr,
+                                 peer->heard);
+    }
 }
 
 void qdes_fabric_forget_unreachable(QdesFabric *f)
@@ -34,6 +49,7 @@ void qdes_fabric_forget_unreachable(QdesFabric *f)
         }
         slot = qdes_peers_find(f->peers, &addr);
         if (slot != QDES_PEER_NONE) {
+            remember_silent(f, slot);
             QDES_COUNT(&f->stats, peers_unreachable);
             qdes_fabric_forget(f, slot);
         }
@@ -43,17 +59,31 @@ void qdes_fabric_forget_unreachable(QdesFabric *f)
 void qdes_fabric_expire(QdesFabric *f, int64_t now)
 {
     uint32_t slot = QDES_PEER_NONE;
+    const QdesPeer *peer;
 
+    f->next_expiry = INT64_MAX;
     while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
         if (qdes_peers_is_expired(f->peers, slot, now)) {
             QDES_COUNT(&f->stats, peers_expired);
+            remember_silent(f, slot);
             qdes_fabric_forget(f, slot);
+        } else {
+            peer = qdes_peers_get(f->peers, slot);
+            f->next_expiry = MIN(f->next_expiry, peer->heard + peer->hold_ms);
         }
     }
 }
 
-static bool has_departed(const QdesFabric *f, const QdesAddr *addr,
-                         int64_t now)
+/* A peer is new, or its hold time. */
+static void watch_expiry(QdesFabric *f, uint32_t slot)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+
+    f->next_expiry = MIN(f->next_expiry, peer->heard + peer->hold_ms);
+}
+
+bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
+                              int64_t now)
 {
     int i;
 
@@ -106,40 +136,68 @@ static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
     }
     if (added) {
         QDES_COUNT(&f->stats, peers_added);
+        watch_expiry(f, slot);
         qdes_fabric_arm(f, now + QDES_TICK_MS);
     }
     return slot;
 }
 
-uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, int64_t now)
+uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
+                                int64_t now)
 {
-    uint32_t slot = qdes_peers_find(f->peers, from);
-
-    if (slot == QDES_PEER_NONE && has_departed(f, from, now)) {
+    if (qdes_peers_find(f->peers, from) == QDES_PEER_NONE &&
+        qdes_fabric_has_departed(f, from, now)) {
         return QDES_PEER_NONE;
     }
     return note_heard(f, from, now);
 }
 
+/* Is it worth while to send an ECHO to the peer in @slot, to prove it? */
+static bool answers_echo(const QdesFabric *f, uint32_t slot)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+
+    return !peer->alive || peer->capabilities & QDES_WIRE_CAP_ECHO;
+}
+
+static void hear_by_group(QdesFabric *f, uint32_t slot, int64_t now)
+{
+    bool was_heard = qdes_peers_hears_group(f->peers, slot, now);
+
+    qdes_peers_heard_group(f->peers, slot, now);
+    if (!was_heard) {
+        qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
+    }
+}
+
+uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
+                          size_t bytes, int64_t now, bool *teaches)
+{
+    uint32_t slot = qdes_fabric_hear_again(f, from, now);
+
+    *teaches = false;
+    if (slot == QDES_PEER_NONE) {
+        return slot;
+    }
+    if (by_group) {
+        hear_by_group(f, slot, now);
+    }
+    *teaches = qdes_peers_get(f->peers, slot)->proven ||
+               qdes_peers_hears_group(f->peers, slot, now);
+    if (!qdes_peers_get(f->peers, slot)->proven && answers_echo(f, slot)) {
+        qdes_fabric_credit(f, from, bytes, now);
+    }
+    return slot;
+}
+
 /* HELLO and BYE */
 
-static void send_control(QdesFabric *f, QdesWireType type, const QdesAddr *to)
+bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
+                              const uint8_t *data, size_t size)
 {
-    QdesWireHello hello = {
-        .instance = f->instance,
-        .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL |
-                        (f->config.superframes ?
-                         QDES_WIRE_CAP_SUPERFRAME : 0),
-        .mtu = QDES_FRAME_MAX,
-        .hold_time = QDES_HOLD_MS / 1000,
-    };
-    uint8_t data[QDES_WIRE_HELLO_SIZE];
     int ret = -EAGAIN;
-    size_t size;
     int try;
 
-    g_strlcpy(hello.name, f->config.name, sizeof(hello.name));
-    size = qdes_wire_encode_hello(data, type, f->config.netid, &hello);
     /* The first error may be one of an earlier datagram. */
     for (try = 0; try < 2; try++) {
         ret = qdes_underlay_send_one(f->underlay, to, data, size);
@@ -150,10 +208,41 @@ static void send_control(QdesFabric *f, QdesWireType type, const QdesAddr *to)
     }
     if (ret < 0) {
         QDES_COUNT(&f->stats, tx_control_errors);
-    } else if (type == QDES_WIRE_HELLO) {
+    }
+    return ret == 0;
+}
+
+/* Write a HELLO of ours; returns its bytes. */
+static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
+                         QdesGroupHeard group_heard)
+{
+    QdesWireHello hello = {
+        .instance = f->instance,
+        .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL | QDES_WIRE_CAP_ECHO |
+                        (f->config.superframes ?
+                         QDES_WIRE_CAP_SUPERFRAME : 0),
+        .mtu = QDES_FRAME_MAX,
+        .hold_time = HOLDS * qdes_fabric_interval(f) / 1000,
+        .group_heard = group_heard,
+    };
+
+    g_strlcpy(hello.name, f->config.name, sizeof(hello.name));
+    return qdes_wire_encode_hello(data, QDES_WIRE_HELLO, f->config.netid,
+                                  &hello);
+}
+
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+                            QdesGroupHeard group_heard)
+{
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    size_t size = make_hello(f, data, group_heard);
+
+    if (!to) {
+        /* Nobody's answer is longer, so that it may be given. */
+        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+    }
+    if (qdes_fabric_send_control(f, to, data, size)) {
         QDES_COUNT(&f->stats, tx_hello);
-    } else {
-        QDES_COUNT(&f->stats, tx_bye);
     }
 }
 
@@ -163,7 +252,7 @@ void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
     int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
 
     if (f->link_up && f->config.has_group) {
-        send_control(f, QDES_WIRE_HELLO, NULL);
+        qdes_fabric_send_hello(f, NULL, QDES_GROUP_UNSAID);
     }
     f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
     qdes_fabric_arm(f, f->next_hello);
@@ -171,36 +260,64 @@ void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
 
 /*
  * Tell a newcomer who is here.  Where very many come at once, or somebody
- * invents them, the next HELLO to all has to do.
+ * invents them, the next HELLO to all has to do; and where its own was so
+ * short that an answer would be longer.
  */
-static void answer(QdesFabric *f, const QdesAddr *to, int64_t now)
+static void answer(QdesFabric *f, uint32_t slot, int64_t now)
 {
-    if (now - f->answers_from >= 1000) {
-        f->answers_from = now;
-        f->answers = 0;
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+
+    if (!qdes_rate_take(&f->answers, MAX_ANSWERS, now) ||
+        (!peer->proven &&
+         !qdes_candidates_pay(f->mesh.candidates, &peer->addr,
+                              make_hello(f, data, QDES_GROUP_HEARD)))) {
+        QDES_COUNT(&f->stats, hello_unanswered);
+        return;
     }
-    if (f->answers < MAX_ANSWERS) {
-        f->answers++;
-        send_control(f, QDES_WIRE_HELLO, to);
-    }
+    qdes_fabric_greet(f, slot, now);
 }
 
 static void take_hello(QdesFabric *f, const QdesWireHello *hello,
-                       const QdesAddr *from, bool by_group, int64_t now)
+                       const QdesAddr *from, bool by_group, size_t bytes,
+                       int64_t now)
 {
     uint32_t slot = note_heard(f, from, now);
     QdesPeerNews news = qdes_peers_hello(f->peers, slot, hello);
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+    bool is_missed = peer->told != QDES_GROUP_HEARD &&
+                     !qdes_peers_hears_group(f->peers, slot, now);
 
+    watch_expiry(f, slot);
     if (news != QDES_PEER_SAME) {
         forget_departed(f, from);
     }
     if (news == QDES_PEER_RESTARTED) {
         qdes_fdb_flush_owner(f->fdb, slot);
     }
-    /* Only what came by the group is answered, so that an answer never is. */
-    if (news != QDES_PEER_SAME && by_group && f->link_up) {
-        answer(f, from, now);
+    if (by_group) {
+        qdes_peers_heard_group(f->peers, slot, now);
     }
+    qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
+    if (!peer->proven) {
+        qdes_candidates_heard(f->mesh.candidates, from, bytes, now);
+    } else if (news != QDES_PEER_SAME) {
+        qdes_fabric_note_proven(f, slot, now);
+    }
+    /*
+     * What came by unicast is not answered, so that an answer never is; but
+     * for one that was restarted, which cannot know us any more.
+     */
+    if (f->link_up &&
+        (by_group ? news != QDES_PEER_SAME || is_missed :
+         news == QDES_PEER_RESTARTED && peer->proven)) {
+        answer(f, slot, now);
+    }
+    slot = qdes_peers_find(f->peers, from);
+    if (slot != QDES_PEER_NONE && !answers_echo(f, slot)) {
+        qdes_candidates_remove(f->mesh.candidates, from);
+    }
+    qdes_fabric_arm_mesh(f, now);
 }
 
 static void take_bye(QdesFabric *f, const QdesWireHello *bye,
@@ -216,14 +333,35 @@ static void take_bye(QdesFabric *f, const QdesWireHello *bye,
     if (!peer->alive || peer->instance == bye->instance) {
         QDES_COUNT(&f->stats, peers_bye);
         remember_departed(f, from, now);
+        qdes_candidates_remove(f->mesh.candidates, from);
         qdes_fabric_forget(f, slot);
     }
 }
 
+/* To all: those that the group reaches, and each of the others. */
 void qdes_fabric_say_bye(QdesFabric *f)
 {
-    if (f->config.has_group) {
-        send_control(f, QDES_WIRE_BYE, NULL);
+    QdesWireHello bye = { .instance = f->instance };
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    size_t size = qdes_wire_encode_hello(data, QDES_WIRE_BYE,
+                                         f->config.netid, &bye);
+    uint32_t slot = QDES_PEER_NONE;
+    const QdesPeer *peer;
+    QdesAddr to;
+
+    if (f->config.has_group &&
+        qdes_fabric_send_control(f, NULL, data, size)) {
+        QDES_COUNT(&f->stats, tx_bye);
+    }
+    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+        peer = qdes_peers_get(f->peers, slot);
+        if (peer->greeted && peer->proven &&
+            !qdes_peers_is_reached(f->peers, slot, peer->heard)) {
+            to = peer->addr;
+            if (qdes_fabric_send_control(f, &to, data, size)) {
+                QDES_COUNT(&f->stats, tx_bye);
+            }
+        }
     }
 }
 
@@ -231,13 +369,19 @@ void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
                               const QdesAddr *from, bool by_group,
                               int64_t now)
 {
+    size_t bytes = QDES_WIRE_HEADER_SIZE + header->payload_size;
     QdesWireHello hello;
 
-    if (qdes_wire_decode_hello(&hello, header) != QDES_WIRE_OK) {
+    if (header->type >= QDES_WIRE_ECHO) {
+        qdes_fabric_take_exchange(f, header, from, now);
+    } else if (qdes_wire_decode_hello(&hello, header) != QDES_WIRE_OK) {
         QDES_COUNT(&f->stats, rx_drop_tlv);
+    } else if (hello.instance == f->instance) {
+        /* Brought back by a NAT, or a seed that is this port itself. */
+        QDES_COUNT(&f->stats, rx_drop_own);
     } else if (header->type == QDES_WIRE_HELLO) {
         QDES_COUNT(&f->stats, rx_hello);
-        take_hello(f, &hello, from, by_group, now);
+        take_hello(f, &hello, from, by_group, bytes, now);
     } else {
         QDES_COUNT(&f->stats, rx_bye);
         take_bye(f, &hello, from, now);
@@ -294,4 +438,5 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     }
     f->host->changed(f->opaque);
     qdes_fabric_say_hello(f, now);
+    qdes_fabric_hurry(f, now);
 }

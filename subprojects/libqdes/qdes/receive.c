@@ -149,12 +149,18 @@ static void deliver_cut(QdesFabric *f, int64_t now)
 
 /* A frame from @src was taken: its sender has that address. */
 static void learn_source(QdesFabric *f, const uint8_t *src,
-                         const QdesAddr *from, int64_t now)
+                         const QdesAddr *from, size_t size, int64_t now)
 {
     QdesReceive *rx = &f->rx;
 
     if (!rx->src) {
-        rx->slot = qdes_fabric_hear(f, from, now);
+        rx->slot = qdes_fabric_hear(f, from, rx->by_group, size, now,
+                                    &rx->teaches);
+    }
+    if (!rx->teaches) {
+        QDES_COUNT(&f->stats, rx_unproven);
+        rx->src = src;
+        return;
     }
     if (!rx->src || memcmp(rx->src, src, QDES_MAC_SIZE) != 0) {
         rx->src = src;
@@ -186,7 +192,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
                                     headroom) == QDES_COALESCE_FULL) {
             return false;
         }
-        learn_source(f, eth->src, from, now);
+        learn_source(f, eth->src, from, size, now);
         return true;
     }
     if (qdes_coalesce_first(rx->coalescer)) {
@@ -199,7 +205,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
         drop(f, QDES_COUNTER_rx_drop_superframe);
         return true;
     }
-    learn_source(f, eth->src, from, now);
+    learn_source(f, eth->src, from, size, now);
     rx->refused = false;
     deliver_cut(f, now);
     return true;
@@ -249,7 +255,7 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     case QDES_COALESCE_TAKEN:
         break;
     }
-    learn_source(f, eth->src, from, now);
+    learn_source(f, eth->src, from, size, now);
     return true;
 }
 

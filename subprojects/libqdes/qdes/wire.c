@@ -7,13 +7,11 @@
 
 #include "qdes/bytes.h"
 #include "qdes/name.h"
-
-#define TLV_HEADER_SIZE 4
+#include "qdes/tlv.h"
 
 static bool is_known_type(unsigned type)
 {
-    return type == QDES_WIRE_DATA || type == QDES_WIRE_HELLO ||
-           type == QDES_WIRE_BYE;
+    return type <= QDES_WIRE_PEERS;
 }
 
 QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
@@ -93,40 +91,46 @@ void qdes_wire_encode_superframe(uint8_t data[QDES_WIRE_SUPERFRAME_SIZE],
     qdes_put_be16(data + QDES_WIRE_HEADER_SIZE, segment_size);
 }
 
-/* One known TLV; false when its length or value cannot be. */
-static bool read_tlv(QdesWireHello *hello, unsigned type,
-                     const uint8_t *value, size_t size)
+/* One TLV; false when its length or value cannot be. */
+static bool read_tlv(QdesWireHello *hello, const QdesTlv *tlv)
 {
-    switch (type) {
+    switch (tlv->type) {
     case QDES_WIRE_TLV_INSTANCE:
-        if (size != 8) {
+        if (tlv->size != 8) {
             return false;
         }
-        hello->instance = qdes_get_be64(value);
+        hello->instance = qdes_get_be64(tlv->value);
         return hello->instance != 0;
     case QDES_WIRE_TLV_CAPABILITIES:
-        if (size != 4) {
+        if (tlv->size != 4) {
             return false;
         }
-        hello->capabilities = qdes_get_be32(value);
+        hello->capabilities = qdes_get_be32(tlv->value);
         return true;
     case QDES_WIRE_TLV_MTU:
-        if (size != 4) {
+        if (tlv->size != 4) {
             return false;
         }
-        hello->mtu = qdes_get_be32(value);
+        hello->mtu = qdes_get_be32(tlv->value);
         return true;
     case QDES_WIRE_TLV_NAME:
-        if (size < 1 || size > QDES_NAME_MAX) {
+        if (tlv->size < 1 || tlv->size > QDES_NAME_MAX) {
             return false;
         }
-        qdes_name_clean(hello->name, (const char *)value, size);
+        qdes_name_clean(hello->name, (const char *)tlv->value, tlv->size);
         return true;
     case QDES_WIRE_TLV_HOLD_TIME:
-        if (size != 2) {
+        if (tlv->size != 2) {
             return false;
         }
-        hello->hold_time = qdes_get_be16(value);
+        hello->hold_time = qdes_get_be16(tlv->value);
+        return true;
+    case QDES_WIRE_TLV_GROUP_HEARD:
+        if (tlv->size != 1) {
+            return false;
+        }
+        hello->group_heard = *tlv->value ? QDES_GROUP_HEARD
+                                         : QDES_GROUP_NOT_HEARD;
         return true;
     default:
         return true;
@@ -136,45 +140,31 @@ static bool read_tlv(QdesWireHello *hello, unsigned type,
 QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
                                       const QdesWireHeader *header)
 {
-    const uint8_t *p = header->payload;
-    size_t left = header->payload_size;
+    static const uint32_t once = 1u << QDES_WIRE_TLV_INSTANCE |
+                                 1u << QDES_WIRE_TLV_CAPABILITIES |
+                                 1u << QDES_WIRE_TLV_MTU |
+                                 1u << QDES_WIRE_TLV_NAME |
+                                 1u << QDES_WIRE_TLV_HOLD_TIME |
+                                 1u << QDES_WIRE_TLV_GROUP_HEARD;
+    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
     uint32_t seen = 0;
-    unsigned type;
-    size_t size;
 
     memset(hello, 0, sizeof(*hello));
-    while (left > 0) {
-        if (left < TLV_HEADER_SIZE) {
+    while (tlv.left > 0) {
+        if (!qdes_tlv_read(&tlv)) {
             return QDES_WIRE_BAD_TLV;
         }
-        type = qdes_get_be16(p);
-        size = qdes_get_be16(p + 2);
-        p += TLV_HEADER_SIZE;
-        left -= TLV_HEADER_SIZE;
-        if (size > left) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        if (type >= QDES_WIRE_TLV_INSTANCE &&
-            type <= QDES_WIRE_TLV_HOLD_TIME) {
-            if (seen & 1u << type) {
+        if (tlv.type < 32 && once & 1u << tlv.type) {
+            if (seen & 1u << tlv.type) {
                 return QDES_WIRE_BAD_TLV;
             }
-            seen |= 1u << type;
+            seen |= 1u << tlv.type;
         }
-        if (!read_tlv(hello, type, p, size)) {
+        if (!read_tlv(hello, &tlv)) {
             return QDES_WIRE_BAD_TLV;
         }
-        p += size;
-        left -= size;
     }
     return hello->instance ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
-}
-
-static uint8_t *put_tlv(uint8_t *p, QdesWireTlv type, size_t size)
-{
-    qdes_put_be16(p, type);
-    qdes_put_be16(p + 2, size);
-    return p + TLV_HEADER_SIZE;
 }
 
 size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
@@ -185,35 +175,52 @@ size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
     size_t name_size = strlen(hello->name);
 
     /* The longest HELLO, should a TLV ever be added without a look here. */
-    G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 5 * TLV_HEADER_SIZE + 8 + 4 + 4 +
-                    QDES_NAME_MAX + 2 <= QDES_WIRE_HELLO_SIZE);
+    G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 6 * QDES_TLV_HEADER_SIZE + 8 +
+                    4 + 4 + QDES_NAME_MAX + 2 + 1 <= QDES_WIRE_HELLO_SIZE);
 
     qdes_wire_encode_header(data, type, 0, netid);
-    p = put_tlv(p, QDES_WIRE_TLV_INSTANCE, 8);
+    p = qdes_tlv_put(p, QDES_WIRE_TLV_INSTANCE, 8);
     qdes_put_be64(p, hello->instance);
     p += 8;
     if (type == QDES_WIRE_BYE) {
         return p - data;
     }
     if (hello->capabilities) {
-        p = put_tlv(p, QDES_WIRE_TLV_CAPABILITIES, 4);
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_CAPABILITIES, 4);
         qdes_put_be32(p, hello->capabilities);
         p += 4;
     }
     if (hello->mtu) {
-        p = put_tlv(p, QDES_WIRE_TLV_MTU, 4);
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_MTU, 4);
         qdes_put_be32(p, hello->mtu);
         p += 4;
     }
     if (name_size) {
-        p = put_tlv(p, QDES_WIRE_TLV_NAME, name_size);
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_NAME, name_size);
         memcpy(p, hello->name, name_size);
         p += name_size;
     }
     if (hello->hold_time) {
-        p = put_tlv(p, QDES_WIRE_TLV_HOLD_TIME, 2);
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_HOLD_TIME, 2);
         qdes_put_be16(p, hello->hold_time);
         p += 2;
     }
+    if (hello->group_heard != QDES_GROUP_UNSAID) {
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_GROUP_HEARD, 1);
+        *p++ = hello->group_heard == QDES_GROUP_HEARD;
+    }
     return p - data;
+}
+
+size_t qdes_wire_pad(uint8_t *data, size_t size, size_t to)
+{
+    uint8_t *p;
+
+    if (size + QDES_TLV_HEADER_SIZE > to) {
+        return size;
+    }
+    p = qdes_tlv_put(data + size, QDES_WIRE_TLV_PADDING,
+                     to - size - QDES_TLV_HEADER_SIZE);
+    memset(p, 0, data + to - p);
+    return to;
 }

@@ -2,7 +2,8 @@
 /*
  * The QDES encapsulation, version 1: headers and TLVs
  *
- * docs/protocol.md is the norm; this module is its one implementation in C.
+ * docs/protocol.md is the norm; this module, with control.h for what is neither
+ * DATA nor HELLO nor BYE, is its one implementation in C.
  * A datagram is an 8-byte header followed by one Ethernet frame (DATA) or by
  * TLVs (control messages).  All fields are big-endian.
  *
@@ -33,6 +34,9 @@ typedef enum QdesWireType {
     QDES_WIRE_DATA = 0,
     QDES_WIRE_HELLO = 1,
     QDES_WIRE_BYE = 2,
+    QDES_WIRE_ECHO = 3,         /* these three: control.h */
+    QDES_WIRE_ECHO_REPLY = 4,
+    QDES_WIRE_PEERS = 5,
 } QdesWireType;
 
 enum {
@@ -44,6 +48,7 @@ enum {
 enum {
     QDES_WIRE_CAP_CSUM_PARTIAL = 0x00000001,
     QDES_WIRE_CAP_SUPERFRAME = 0x00000002,
+    QDES_WIRE_CAP_ECHO = 0x00000004,    /* ECHO, ECHO-REPLY and PEERS */
 };
 
 typedef enum QdesWireTlv {
@@ -52,7 +57,20 @@ typedef enum QdesWireTlv {
     QDES_WIRE_TLV_MTU = 3,              /* 4 bytes, largest frame accepted */
     QDES_WIRE_TLV_NAME = 4,             /* 1 to 63 bytes of UTF-8 */
     QDES_WIRE_TLV_HOLD_TIME = 5,        /* 2 bytes, seconds */
+    QDES_WIRE_TLV_PEERS = 6,            /* n x 26 bytes */
+    QDES_WIRE_TLV_NONCE = 7,            /* 8 bytes */
+    QDES_WIRE_TLV_OBSERVED = 8,         /* 18 bytes, an endpoint */
+    QDES_WIRE_TLV_PADDING = 9,          /* any */
+    QDES_WIRE_TLV_GROUP_HEARD = 10,     /* 1 byte, 0 or 1 */
+    QDES_WIRE_TLV_DIGEST = 11,          /* 256 bytes */
 } QdesWireTlv;
+
+/* What a HELLO tells its receiver about the receiver's own HELLOs. */
+typedef enum QdesGroupHeard {
+    QDES_GROUP_UNSAID,
+    QDES_GROUP_NOT_HEARD,       /* they do not reach it by the group */
+    QDES_GROUP_HEARD,           /* they do */
+} QdesGroupHeard;
 
 /* What a datagram is, or why it is dropped. */
 typedef enum QdesWireResult {
@@ -84,6 +102,7 @@ typedef struct QdesWireHello {
     uint32_t capabilities;      /* 0 when the TLV is absent */
     uint32_t mtu;               /* bytes, 0 when absent */
     uint16_t hold_time;         /* seconds, 0 when absent */
+    QdesGroupHeard group_heard;
     char name[QDES_NAME_MAX + 1]; /* valid UTF-8 without control characters */
 } QdesWireHello;
 
@@ -119,5 +138,11 @@ QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
 size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
                               QdesWireType type, uint32_t netid,
                               const QdesWireHello *hello);
+
+/*
+ * Lengthen the control message of @size bytes at @data to @to bytes, by a
+ * PADDING; it stays as it is where one does not fit.  Returns its bytes.
+ */
+size_t qdes_wire_pad(uint8_t *data, size_t size, size_t to);
 
 #endif

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Candidates: a chained hash over an array.  Those that have had the same
+ * number of ECHOs wait for the same time, and so form a queue.
+ */
+
+#include "qdes/candidates.h"
+
+#include <string.h>
+
+#include "qdes/chain.h"
+#include "qdes/control.h"
+
+#define NIL QDES_CHAIN_NIL
+#define BUCKETS 1024
+#define MAX_CREDIT (1 << 20)    /* bytes */
+#define SPACING_MS (1000 / QDES_CANDIDATE_RATE)
+#define BURST_MS ((QDES_CANDIDATE_BURST - 1) * SPACING_MS)
+#define NOBODY 0                /* its teller: it came by itself */
+
+/* The queues: by the number of ECHOs sent, and two more. */
+enum {
+    READY = QDES_CANDIDATE_TRIES + 1, /* it had to wait for credit, and has */
+    WAITING,                    /* for credit */
+    N_QUEUES
+};
+
+typedef struct Candidate {
+    QdesAddr addr;
+    uint32_t teller;
+    uint32_t credit;            /* bytes that may be sent to it */
+    uint8_t tries;              /* ECHOs sent */
+    uint8_t queue;
+    bool used;
+    int64_t since;              /* ms, in its queue; of WAITING, when the last
+                                   ECHO was sent, 0: none */
+    uint32_t hash_next;
+} Candidate;
+
+typedef struct Remembered {
+    QdesAddr addr;
+    int64_t until;              /* ms, 0: not in use */
+    int64_t next;
+} Remembered;
+
+struct QdesCandidates {
+    uint64_t seed;
+    int64_t interval;
+    int64_t allowed;            /* when the next ECHO would be on time */
+    uint32_t size;
+    uint32_t max_tellers;
+    uint32_t *count;            /* of each teller */
+    uint32_t buckets[BUCKETS];
+    Candidate all[QDES_MAX_CANDIDATES];
+    QdesLink links[QDES_MAX_CANDIDATES];      /* of the queues, and unused */
+    QdesLink self_links[QDES_MAX_CANDIDATES];
+    QdesChain queues[N_QUEUES];
+    QdesChain unused;
+    QdesChain self;             /* teller NOBODY, in the order they came */
+    Remembered remembered[QDES_REMEMBERED];
+    int64_t remembered_due;
+};
+
+QdesCandidates *qdes_candidates_new(uint32_t max_tellers, uint64_t seed)
+{
+    QdesCandidates *c = g_new0(QdesCandidates, 1);
+    uint32_t i;
+
+    c->seed = seed;
+    c->interval = 10000;
+    c->max_tellers = max_tellers;
+    c->count = g_new0(uint32_t, max_tellers + 1);
+    c->unused = c->self = QDES_CHAIN_EMPTY;
+    c->remembered_due = INT64_MAX;
+    for (i = 0; i < N_QUEUES; i++) {
+        c->queues[i] = QDES_CHAIN_EMPTY;
+    }
+    for (i = 0; i < BUCKETS; i++) {
+        c->buckets[i] = NIL;
+    }
+    for (i = 0; i < QDES_MAX_CANDIDATES; i++) {
+        qdes_chain_append(&c->unused, c->links, i);
+    }
+    return c;
+}
+
+void qdes_candidates_free(QdesCandidates *c)
+{
+    if (c) {
+        g_free(c->count);
+        g_free(c);
+    }
+}
+
+void qdes_candidates_set_interval(QdesCandidates *c, int64_t ms)
+{
+    c->interval = ms;
+}
+
+static uint32_t *bucket_of(QdesCandidates *c, const QdesAddr *addr)
+{
+    return &c->buckets[qdes_addr_hash(addr, c->seed) % BUCKETS];
+}
+
+static uint32_t find(QdesCandidates *c, const QdesAddr *addr)
+{
+    uint32_t i = *bucket_of(c, addr);
+
+    while (i != NIL && !qdes_addr_equal(&c->all[i].addr, addr)) {
+        i = c->all[i].hash_next;
+    }
+    return i;
+}
+
+static void enqueue(QdesCandidates *c, uint32_t i, uint8_t queue, int64_t now)
+{
+    c->all[i].queue = queue;
+    c->all[i].since = now;
+    qdes_chain_append(&c->queues[queue], c->links, i);
+}
+
+static void dequeue(QdesCandidates *c, uint32_t i)
+{
+    qdes_chain_remove(&c->queues[c->all[i].queue], c->links, i);
+}
+
+static void set_teller(QdesCandidates *c, uint32_t i, uint32_t teller)
+{
+    if (c->all[i].teller == NOBODY) {
+        qdes_chain_remove(&c->self, c->self_links, i);
+    }
+    c->count[c->all[i].teller]--;
+    c->all[i].teller = teller;
+    c->count[teller]++;
+}
+
+static void drop(QdesCandidates *c, uint32_t i)
+{
+    uint32_t *next = bucket_of(c, &c->all[i].addr);
+
+    while (*next != i) {
+        next = &c->all[*next].hash_next;
+    }
+    *next = c->all[i].hash_next;
+    dequeue(c, i);
+    if (c->all[i].teller == NOBODY) {
+        qdes_chain_remove(&c->self, c->self_links, i);
+    }
+    c->count[c->all[i].teller]--;
+    c->all[i].used = false;
+    qdes_chain_append(&c->unused, c->links, i);
+    c->size--;
+}
+
+/* One of the teller that has the most, who has more than @teller. */
+static uint32_t find_victim(const QdesCandidates *c, uint32_t teller)
+{
+    uint32_t most = c->count[teller] + 1;
+    uint32_t victim = NIL;
+    uint32_t i;
+
+    for (i = 0; i < QDES_MAX_CANDIDATES; i++) {
+        if (c->all[i].used && c->count[c->all[i].teller] > most) {
+            most = c->count[c->all[i].teller];
+            victim = i;
+        }
+    }
+    return victim;
+}
+
+/* A place for one of @teller's; NIL: there is none. */
+static uint32_t take_place(QdesCandidates *c, uint32_t teller)
+{
+    uint32_t i;
+
+    if (c->count[teller] >= QDES_CANDIDATES_EACH) {
+        if (teller != NOBODY) {
+            return NIL;
+        }
+        drop(c, c->self.head);
+    } else if (c->size == QDES_MAX_CANDIDATES) {
+        i = find_victim(c, teller);
+        if (i == NIL) {
+            return NIL;
+        }
+        drop(c, i);
+    }
+    i = c->unused.head;
+    qdes_chain_remove(&c->unused, c->links, i);
+    return i;
+}
+
+static uint32_t add(QdesCandidates *c, const QdesAddr *addr, uint32_t teller)
+{
+    uint32_t i = take_place(c, teller);
+    uint32_t *bucket = bucket_of(c, addr);
+
+    if (i == NIL) {
+        return NIL;
+    }
+    c->all[i] = (Candidate) {
+        .addr = *addr, .teller = teller, .used = true, .hash_next = *bucket,
+    };
+    *bucket = i;
+    c->count[teller]++;
+    c->size++;
+    if (teller == NOBODY) {
+        qdes_chain_append(&c->self, c->self_links, i);
+    }
+    return i;
+}
+
+void qdes_candidates_heard(QdesCandidates *c, const QdesAddr *addr,
+                           size_t bytes, int64_t now)
+{
+    uint32_t i = find(c, addr);
+    Candidate *candidate;
+
+    if (i == NIL) {
+        i = add(c, addr, NOBODY);
+        if (i == NIL) {
+            return;
+        }
+        enqueue(c, i, WAITING, 0);
+    }
+    candidate = &c->all[i];
+    candidate->credit = MIN(candidate->credit + MIN(bytes, MAX_CREDIT),
+                            MAX_CREDIT);
+    if (candidate->queue == WAITING && candidate->credit >= QDES_ECHO_SIZE &&
+        (candidate->since == 0 || now - candidate->since >= 1000)) {
+        dequeue(c, i);
+        enqueue(c, i, READY, now);
+    }
+}
+
+bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
+                          uint32_t teller, int64_t now)
+{
+    uint32_t i = find(c, addr);
+
+    g_assert(teller != NOBODY && teller <= c->max_tellers);
+    if (i != NIL) {
+        if (c->all[i].teller == NOBODY &&
+            c->count[teller] < QDES_CANDIDATES_EACH) {
+            set_teller(c, i, teller);
+            if (c->all[i].queue == WAITING) {
+                dequeue(c, i);
+                enqueue(c, i, c->all[i].tries, now);
+            }
+        }
+        return true;
+    }
+    i = add(c, addr, teller);
+    if (i == NIL) {
+        return false;
+    }
+    enqueue(c, i, 0, now);
+    return true;
+}
+
+bool qdes_candidates_pay(QdesCandidates *c, const QdesAddr *addr, size_t bytes)
+{
+    uint32_t i = find(c, addr);
+
+    if (i == NIL || c->all[i].credit < bytes) {
+        return false;
+    }
+    c->all[i].credit -= bytes;
+    return true;
+}
+
+static void find_remembered_due(QdesCandidates *c)
+{
+    int i;
+
+    c->remembered_due = INT64_MAX;
+    for (i = 0; i < QDES_REMEMBERED; i++) {
+        if (c->remembered[i].until) {
+            c->remembered_due = MIN(c->remembered_due, c->remembered[i].next);
+        }
+    }
+}
+
+void qdes_candidates_remove(QdesCandidates *c, const QdesAddr *addr)
+{
+    uint32_t i = find(c, addr);
+    int j;
+
+    if (i != NIL) {
+        drop(c, i);
+    }
+    for (j = 0; j < QDES_REMEMBERED; j++) {
+        if (c->remembered[j].until &&
+            qdes_addr_equal(&c->remembered[j].addr, addr)) {
+            c->remembered[j].until = 0;
+            find_remembered_due(c);
+        }
+    }
+}
+
+void qdes_candidates_remember(QdesCandidates *c, const QdesAddr *addr,
+                              int64_t now)
+{
+    Remembered *place = &c->remembered[0];
+    int i;
+
+    for (i = 0; i < QDES_REMEMBERED; i++) {
+        if (c->remembered[i].until &&
+            qdes_addr_equal(&c->remembered[i].addr, addr)) {
+            place = &c->remembered[i];
+            break;
+        }
+        if (c->remembered[i].until < place->until) {
+            place = &c->remembered[i];
+        }
+    }
+    *place = (Remembered) {
+        .addr = *addr,
+        .until = now + QDES_REMEMBERED_FOR_MS,
+        .next = now + QDES_REMEMBERED_MS,
+    };
+    find_remembered_due(c);
+}
+
+/* How long one waits that has had @tries ECHOs. */
+static int64_t wait_after(const QdesCandidates *c, unsigned tries)
+{
+    static const int16_t first[] = { 0, 1000, 1000, 2000, 4000 };
+
+    return tries < G_N_ELEMENTS(first) ? first[tries] : c->interval;
+}
+
+/* The queue whose head is due first, and when; N_QUEUES: none. */
+static unsigned first_queue(const QdesCandidates *c, int64_t *due)
+{
+    unsigned i, first = N_QUEUES;
+    int64_t when;
+
+    *due = INT64_MAX;
+    for (i = 0; i < WAITING; i++) {
+        if (c->queues[i].head != NIL) {
+            when = c->all[c->queues[i].head].since +
+                   (i == READY ? 0 : wait_after(c, i));
+            if (when < *due) {
+                *due = when;
+                first = i;
+            }
+        }
+    }
+    return first;
+}
+
+static bool next_remembered(QdesCandidates *c, int64_t now, QdesAddr *addr)
+{
+    Remembered *r;
+    int i;
+
+    if (c->remembered_due > now) {
+        return false;
+    }
+    for (i = 0; i < QDES_REMEMBERED; i++) {
+        r = &c->remembered[i];
+        if (r->until && r->next <= now) {
+            *addr = r->addr;
+            r->next = now + QDES_REMEMBERED_MS;
+            if (r->next > r->until) {
+                r->until = 0;
+            }
+            break;
+        }
+    }
+    find_remembered_due(c);
+    return i < QDES_REMEMBERED;
+}
+
+static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
+{
+    Candidate *candidate;
+    unsigned queue;
+    int64_t due;
+    uint32_t i;
+
+    for (;;) {
+        queue = first_queue(c, &due);
+        if (queue == N_QUEUES || due > now) {
+            return false;
+        }
+        i = c->queues[queue].head;
+        candidate = &c->all[i];
+        if (candidate->tries == QDES_CANDIDATE_TRIES) {
+            drop(c, i);
+            continue;
+        }
+        if (candidate->teller == NOBODY &&
+            candidate->credit < QDES_ECHO_SIZE) {
+            int64_t sent = candidate->since;
+
+            dequeue(c, i);
+            enqueue(c, i, WAITING, candidate->tries ? sent : 0);
+            continue;
+        }
+        if (candidate->teller == NOBODY) {
+            candidate->credit -= QDES_ECHO_SIZE;
+        }
+        *addr = candidate->addr;
+        dequeue(c, i);
+        candidate->tries++;
+        enqueue(c, i, candidate->tries, now);
+        return true;
+    }
+}
+
+bool qdes_candidates_next(QdesCandidates *c, int64_t now, QdesAddr *addr)
+{
+    if (c->allowed > now + BURST_MS) {
+        return false;
+    }
+    if (next_remembered(c, now, addr) || next_candidate(c, now, addr)) {
+        c->allowed = MAX(c->allowed, now) + SPACING_MS;
+        return true;
+    }
+    return false;
+}
+
+int64_t qdes_candidates_due(const QdesCandidates *c)
+{
+    int64_t due;
+
+    first_queue(c, &due);
+    due = MIN(due, c->remembered_due);
+    return due == INT64_MAX ? due : MAX(due, c->allowed);
+}
+
+uint32_t qdes_candidates_size(const QdesCandidates *c)
+{
+    return c->size;
+}
+
+uint32_t qdes_candidates_fresh(const QdesCandidates *c)
+{
+    uint32_t i, n = 0;
+
+    for (i = c->queues[0].head; i != NIL; i = c->links[i].next) {
+        n++;
+    }
+    return n;
+}

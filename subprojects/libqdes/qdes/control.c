@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* ECHO, ECHO-REPLY and PEERS; docs/protocol.md is the norm. */
+
+#include "qdes/control.h"
+
+#include <string.h>
+
+#include "qdes/tlv.h"
+
+#define ENDPOINT_SIZE 18        /* bytes: address and port */
+#define DIGEST_SIZE (4 * QDES_DIGEST_BUCKETS)
+
+G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE +
+                QDES_ENTRIES_MAX * QDES_ENTRY_SIZE <= QDES_WIRE_CONTROL_MAX);
+G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE + DIGEST_SIZE ==
+                QDES_PEERS_REQUEST_SIZE);
+
+static void put_endpoint(uint8_t *p, const QdesAddr *addr)
+{
+    memcpy(p, addr->ip, sizeof(addr->ip));
+    qdes_put_be16(p + sizeof(addr->ip), addr->port);
+}
+
+static QdesAddr get_endpoint(const uint8_t *p)
+{
+    QdesAddr addr = { .scope = 0 };
+
+    memcpy(addr.ip, p, sizeof(addr.ip));
+    addr.port = qdes_get_be16(p + sizeof(addr.ip));
+    return addr;
+}
+
+QdesWireResult qdes_control_decode_echo(QdesEcho *echo,
+                                        const QdesWireHeader *header)
+{
+    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
+    bool nonce = false, observed = false;
+
+    memset(echo, 0, sizeof(*echo));
+    if (header->type == QDES_WIRE_ECHO &&
+        header->payload_size < QDES_ECHO_SIZE - QDES_WIRE_HEADER_SIZE) {
+        return QDES_WIRE_BAD_TLV;
+    }
+    while (tlv.left > 0) {
+        if (!qdes_tlv_read(&tlv)) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        if (tlv.type == QDES_WIRE_TLV_NONCE) {
+            if (nonce || tlv.size != 8) {
+                return QDES_WIRE_BAD_TLV;
+            }
+            nonce = true;
+            echo->nonce = qdes_get_be64(tlv.value);
+        } else if (tlv.type == QDES_WIRE_TLV_OBSERVED) {
+            if (observed || tlv.size != ENDPOINT_SIZE) {
+                return QDES_WIRE_BAD_TLV;
+            }
+            observed = true;
+            echo->observed = get_endpoint(tlv.value);
+        }
+    }
+    return nonce && observed ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
+}
+
+size_t qdes_control_encode_echo(uint8_t data[QDES_ECHO_SIZE],
+                                QdesWireType type, uint32_t netid,
+                                const QdesEcho *echo)
+{
+    uint8_t *p = data + QDES_WIRE_HEADER_SIZE;
+
+    qdes_wire_encode_header(data, type, 0, netid);
+    p = qdes_tlv_put(p, QDES_WIRE_TLV_NONCE, 8);
+    qdes_put_be64(p, echo->nonce);
+    p = qdes_tlv_put(p + 8, QDES_WIRE_TLV_OBSERVED, ENDPOINT_SIZE);
+    put_endpoint(p, &echo->observed);
+    p += ENDPOINT_SIZE;
+    return type == QDES_WIRE_ECHO ?
+           qdes_wire_pad(data, p - data, QDES_ECHO_SIZE) : (size_t)(p - data);
+}
+
+QdesWireResult qdes_control_decode_peers(QdesPeersMessage *message,
+                                         const QdesWireHeader *header)
+{
+    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
+    bool found = false;
+    int i;
+
+    memset(message, 0, sizeof(*message));
+    while (tlv.left > 0) {
+        if (!qdes_tlv_read(&tlv)) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        if (tlv.type != QDES_WIRE_TLV_PEERS &&
+            tlv.type != QDES_WIRE_TLV_DIGEST) {
+            continue;
+        }
+        if (found) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        found = true;
+        message->is_request = tlv.type == QDES_WIRE_TLV_DIGEST;
+        if (message->is_request) {
+            if (tlv.size != DIGEST_SIZE) {
+                return QDES_WIRE_BAD_TLV;
+            }
+            for (i = 0; i < QDES_DIGEST_BUCKETS; i++) {
+                message->digest.bucket[i] = qdes_get_be32(tlv.value + 4 * i);
+            }
+        } else {
+            if (tlv.size == 0 || tlv.size % QDES_ENTRY_SIZE != 0) {
+                return QDES_WIRE_BAD_TLV;
+            }
+            message->entries = tlv.value;
+            message->n_entries = tlv.size / QDES_ENTRY_SIZE;
+        }
+    }
+    return found ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
+}
+
+QdesEntry qdes_control_entry(const QdesPeersMessage *message, unsigned i)
+{
+    const uint8_t *p = message->entries + i * QDES_ENTRY_SIZE;
+    QdesEntry entry = { .addr = get_endpoint(p) };
+
+    g_assert(i < message->n_entries);
+    entry.instance = qdes_get_be64(p + ENDPOINT_SIZE);
+    return entry;
+}
+
+void qdes_control_put_entry(uint8_t p[QDES_ENTRY_SIZE], const QdesEntry *entry)
+{
+    put_endpoint(p, &entry->addr);
+    qdes_put_be64(p + ENDPOINT_SIZE, entry->instance);
+}
+
+size_t qdes_control_encode_request(uint8_t data[QDES_PEERS_REQUEST_SIZE],
+                                   uint32_t netid, const QdesDigest *digest)
+{
+    uint8_t *p = data + QDES_WIRE_HEADER_SIZE;
+    int i;
+
+    qdes_wire_encode_header(data, QDES_WIRE_PEERS, 0, netid);
+    p = qdes_tlv_put(p, QDES_WIRE_TLV_DIGEST, DIGEST_SIZE);
+    for (i = 0; i < QDES_DIGEST_BUCKETS; i++) {
+        qdes_put_be32(p, digest->bucket[i]);
+        p += 4;
+    }
+    return p - data;
+}
+
+size_t qdes_control_encode_list(uint8_t data[QDES_WIRE_CONTROL_MAX],
+                                uint32_t netid, const QdesEntry *entries,
+                                unsigned n)
+{
+    uint8_t *p = data + QDES_WIRE_HEADER_SIZE;
+    unsigned i;
+
+    g_assert(n >= 1 && n <= QDES_ENTRIES_MAX);
+    qdes_wire_encode_header(data, QDES_WIRE_PEERS, 0, netid);
+    p = qdes_tlv_put(p, QDES_WIRE_TLV_PEERS, n * QDES_ENTRY_SIZE);
+    for (i = 0; i < n; i++) {
+        qdes_control_put_entry(p, &entries[i]);
+        p += QDES_ENTRY_SIZE;
+    }
+    return p - data;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The control messages ECHO, ECHO-REPLY and PEERS
+ *
+ * An ECHO asks whoever is at an endpoint to return a nonce; the ECHO-REPLY
+ * with it proves that somebody is there, and takes time that tells how far
+ * away.  PEERS asks a peer whom it knows (with a digest of whom the asker
+ * knows), or tells of them (with a list).  docs/protocol.md is the norm.
+ *
+ * An ECHO is longer than what it is answered with, so that an address that
+ * somebody invents is never sent more than came in its name.
+ *
+ * The header has been read by qdes_wire_decode(); everything else about
+ * wire.h holds here too.  Pure.
+ */
+
+#ifndef QDES_CONTROL_H
+#define QDES_CONTROL_H
+
+#include "qdes/wire.h"
+
+#define QDES_ECHO_SIZE 96       /* bytes of an ECHO, whole */
+#define QDES_ECHO_REPLY_SIZE 42 /* bytes of an ECHO-REPLY, whole */
+#define QDES_PEERS_REQUEST_SIZE 268 /* bytes of a PEERS with a digest, whole */
+#define QDES_DIGEST_BUCKETS 64
+#define QDES_ENTRY_SIZE 26      /* bytes of an entry of a list */
+#define QDES_ENTRIES_MAX 45     /* of one datagram */
+
+/* An ECHO or ECHO-REPLY. */
+typedef struct QdesEcho {
+    uint64_t nonce;
+    QdesAddr observed;          /* of an ECHO: whom it is sent to; of an
+                                   ECHO-REPLY: who the ECHO came from */
+} QdesEcho;
+
+/* Somebody that a PEERS tells of. */
+typedef struct QdesEntry {
+    QdesAddr addr;              /* without scope */
+    uint64_t instance;
+} QdesEntry;
+
+/* Of sets of peers: each bucket is 0 without any, and changes with each. */
+typedef struct QdesDigest {
+    uint32_t bucket[QDES_DIGEST_BUCKETS];
+} QdesDigest;
+
+typedef struct QdesPeersMessage {
+    bool is_request;
+    QdesDigest digest;          /* of a request */
+    unsigned n_entries;         /* else */
+    const uint8_t *entries;     /* in the datagram */
+} QdesPeersMessage;
+
+/* Read the TLVs of an ECHO or ECHO-REPLY: QDES_WIRE_OK or QDES_WIRE_BAD_TLV. */
+QdesWireResult qdes_control_decode_echo(QdesEcho *echo,
+                                        const QdesWireHeader *header);
+
+/* Write a whole ECHO or ECHO-REPLY.  Returns its bytes. */
+size_t qdes_control_encode_echo(uint8_t data[QDES_ECHO_SIZE],
+                                QdesWireType type, uint32_t netid,
+                                const QdesEcho *echo);
+
+/* Read the TLVs of a PEERS: QDES_WIRE_OK or QDES_WIRE_BAD_TLV. */
+QdesWireResult qdes_control_decode_peers(QdesPeersMessage *message,
+                                         const QdesWireHeader *header);
+
+/* The entry number @i of a list. */
+QdesEntry qdes_control_entry(const QdesPeersMessage *message, unsigned i);
+
+/* Write a whole PEERS: a request, or a list of 1 to QDES_ENTRIES_MAX entries.
+ * Returns its bytes. */
+size_t qdes_control_encode_request(uint8_t data[QDES_PEERS_REQUEST_SIZE],
+                                   uint32_t netid, const QdesDigest *digest);
+size_t qdes_control_encode_list(uint8_t data[QDES_WIRE_CONTROL_MAX],
+                                uint32_t netid, const QdesEntry *entries,
+                                unsigned n);
+
+/* An entry as it is in a list. */
+void qdes_control_put_entry(uint8_t p[QDES_ENTRY_SIZE],
+                            const QdesEntry *entry);
+
+#endif

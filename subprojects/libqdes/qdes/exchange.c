@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * ECHO, ECHO-REPLY and PEERS that come in: who is proven by them, and who is
+ * told of.  What goes out by itself is mesh.c's.
+ */
+
+#include "qdes/fabric-private.h"
+
+#include <string.h>
+
+#include "qdes/gossip.h"
+
+#define MAX_REPLIES 1000        /* ECHO-REPLYs in a second */
+#define MAX_LISTS 100           /* PEERS with a list, in a second */
+#define LISTS_EACH 8            /* in one answer */
+
+bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now)
+{
+    if (now - rate->from >= 1000 || now < rate->from) {
+        rate->from = now;
+        rate->n = 0;
+    }
+    if (rate->n >= max) {
+        return false;
+    }
+    rate->n++;
+    return true;
+}
+
+/* May @bytes go to @to as an answer? */
+static bool may_answer(QdesFabric *f, const QdesAddr *to, size_t bytes)
+{
+    uint32_t slot = qdes_peers_find(f->peers, to);
+
+    return (slot != QDES_PEER_NONE &&
+            qdes_peers_get(f->peers, slot)->proven) ||
+           qdes_candidates_pay(f->mesh.candidates, to, bytes);
+}
+
+void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
+                        int64_t now)
+{
+    qdes_candidates_heard(f->mesh.candidates, from, bytes, now);
+    qdes_fabric_arm_mesh(f, now);
+}
+
+static void take_echo(QdesFabric *f, const QdesEcho *echo,
+                      const QdesAddr *from, size_t bytes, int64_t now)
+{
+    QdesEcho reply = { .nonce = echo->nonce, .observed = *from };
+    uint32_t slot = qdes_peers_find(f->peers, from);
+    uint8_t data[QDES_ECHO_SIZE];
+    size_t size;
+
+    if (slot != QDES_PEER_NONE) {
+        qdes_fabric_hear_again(f, from, now);
+    }
+    if (!f->link_up) {
+        return;
+    }
+    if (slot == QDES_PEER_NONE || !qdes_peers_get(f->peers, slot)->proven) {
+        qdes_fabric_credit(f, from, bytes, now);
+    }
+    size = qdes_control_encode_echo(data, QDES_WIRE_ECHO_REPLY,
+                                    f->config.netid, &reply);
+    if (!qdes_rate_take(&f->mesh.replies, MAX_REPLIES, now) ||
+        !may_answer(f, from, size)) {
+        QDES_COUNT(&f->stats, echo_unanswered);
+    } else if (qdes_fabric_send_control(f, from, data, size)) {
+        QDES_COUNT(&f->stats, tx_echo_reply);
+    }
+}
+
+/* How the peer in @slot sees us. */
+static void note_observed(QdesFabric *f, uint32_t slot,
+                          const QdesAddr *observed, int64_t now)
+{
+    uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
+    uint32_t before = qdes_peers_get(f->peers, slot)->observed;
+
+    f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
+    qdes_peers_set_observed(f->peers, slot, seen);
+    if (before && before != seen) {
+        /* Somebody new, from there. */
+        qdes_fabric_greet(f, slot, now);
+    }
+}
+
+static void take_reply(QdesFabric *f, const QdesEcho *echo,
+                       const QdesAddr *from, int64_t now)
+{
+    const QdesPeer *peer;
+    int64_t age_us;
+    uint32_t slot;
+
+    if (!qdes_nonce_check(f->mesh.key, from, qdes_fabric_now_us(f, now),
+                          echo->nonce, &age_us)) {
+        QDES_COUNT(&f->stats, echo_stray);
+        return;
+    }
+    slot = qdes_fabric_hear_again(f, from, now);
+    if (slot == QDES_PEER_NONE) {
+        return;
+    }
+    qdes_candidates_remove(f->mesh.candidates, from);
+    if (qdes_peers_get(f->peers, slot)->echo_open) {
+        qdes_peers_echo_returned(f->peers, slot, age_us);
+    }
+    if (!qdes_peers_prove(f->peers, slot, now)) {
+        note_observed(f, slot, &echo->observed, now);
+        return;
+    }
+    QDES_COUNT(&f->stats, peers_proven);
+    if (!qdes_peers_get(f->peers, slot)->rtt_us) {
+        qdes_peers_echo_returned(f->peers, slot, age_us);
+    }
+    qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
+    qdes_fabric_note_proven(f, slot, now);
+    peer = qdes_peers_get(f->peers, slot);
+    if (f->link_up && (!peer->alive || !qdes_fabric_has_group(f) ||
+                       !qdes_peers_is_reached(f->peers, slot, now))) {
+        qdes_fabric_greet(f, slot, now);
+        slot = qdes_peers_find(f->peers, from);
+    }
+    if (slot != QDES_PEER_NONE) {
+        note_observed(f, slot, &echo->observed, now);
+    }
+}
+
+/* Tell the peer in @slot of those in @buckets, beginning anywhere. */
+static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
+                       int64_t now)
+{
+    QdesAddr to = qdes_peers_get(f->peers, slot)->addr;
+    uint32_t begin = f->host->random(f->opaque) %
+                     (qdes_peers_size(f->peers) + 1);
+    QdesEntry entries[QDES_ENTRIES_MAX];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    uint32_t next = begin;
+    bool again = false;
+    unsigned n;
+    int i;
+
+    for (i = 0; i < LISTS_EACH; i++) {
+        if (again && next >= begin) {
+            return;
+        }
+        n = qdes_gossip_list(f->peers, slot, buckets, &next, entries,
+                             QDES_ENTRIES_MAX);
+        if (n < QDES_ENTRIES_MAX && !again) {
+            again = true;
+            next = QDES_PEER_NONE;
+            n += qdes_gossip_list(f->peers, slot, buckets, &next,
+                                  entries + n, QDES_ENTRIES_MAX - n);
+        }
+        if (n == 0) {
+            return;
+        }
+        if (!qdes_rate_take(&f->mesh.lists, MAX_LISTS, now)) {
+            QDES_COUNT(&f->stats, peers_unanswered);
+            return;
+        }
+        if (!qdes_fabric_send_control(f, &to, data, qdes_control_encode_list(
+                data, f->config.netid, entries, n)) ||
+            qdes_peers_find(f->peers, &to) != slot) {
+            return;
+        }
+        QDES_COUNT(&f->stats, tx_peers);
+    }
+}
+
+static void take_request(QdesFabric *f, uint32_t slot,
+                         const QdesDigest *theirs, int64_t now)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+    QdesDigest ours;
+    uint64_t differ;
+
+    if (!f->link_up) {
+        return;
+    }
+    if (peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) {
+        QDES_COUNT(&f->stats, peers_unanswered);
+        return;
+    }
+    qdes_peers_set_answered(f->peers, slot, now);
+    qdes_gossip_digest(&ours, f->peers, slot);
+    differ = qdes_gossip_differ(&ours, theirs);
+    if (differ) {
+        send_lists(f, slot, differ, now);
+    }
+}
+
+/* Can @addr, told by somebody at @teller, be a port's? */
+static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
+                         const QdesAddr *teller)
+{
+    static const uint8_t broadcast[4] = { 255, 255, 255, 255 };
+
+    return addr->port != 0 && !qdes_addr_is_any(addr) &&
+           !qdes_addr_is_multicast(addr) &&
+           !(qdes_addr_is_v4(addr) &&
+             memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) &&
+           (!qdes_addr_needs_scope(addr) || addr->scope != 0) &&
+           qdes_gossip_fits(addr, teller) &&
+           !qdes_underlay_is_own(f->underlay, addr);
+}
+
+/* Returns whether there is anything new about it. */
+static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
+                       int64_t now)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, teller);
+    uint32_t slot;
+
+    if (qdes_addr_needs_scope(&entry->addr)) {
+        entry->addr.scope = peer->addr.scope;
+    }
+    if (entry->instance == f->instance || entry->instance == 0 ||
+        !is_plausible(f, &entry->addr, &peer->addr)) {
+        QDES_COUNT(&f->stats, candidates_refused);
+        return false;
+    }
+    slot = qdes_peers_find(f->peers, &entry->addr);
+    if ((slot != QDES_PEER_NONE && qdes_peers_get(f->peers, slot)->proven) ||
+        qdes_peers_find_instance(f->peers, entry->instance) !=
+        QDES_PEER_NONE ||
+        qdes_fabric_has_departed(f, &entry->addr, now)) {
+        return false;
+    }
+    if (!qdes_candidates_told(f->mesh.candidates, &entry->addr, teller,
+                              now)) {
+        QDES_COUNT(&f->stats, candidates_refused);
+    }
+    return true;
+}
+
+static void take_peers(QdesFabric *f, const QdesPeersMessage *message,
+                       const QdesAddr *from, size_t bytes, int64_t now)
+{
+    uint32_t slot = qdes_peers_find(f->peers, from);
+    bool is_news = false;
+    QdesEntry entry;
+    unsigned i;
+
+    if (slot == QDES_PEER_NONE || !qdes_peers_get(f->peers, slot)->proven) {
+        QDES_COUNT(&f->stats, peers_unanswered);
+        qdes_fabric_credit(f, from, bytes, now);
+        return;
+    }
+    qdes_fabric_hear_again(f, from, now);
+    if (message->is_request) {
+        take_request(f, slot, &message->digest, now);
+        return;
+    }
+    for (i = 0; i < message->n_entries; i++) {
+        entry = qdes_control_entry(message, i);
+        is_news |= take_entry(f, slot, &entry, now);
+    }
+    if (is_news) {
+        qdes_fabric_note_list(f, now);
+    }
+}
+
+/* Did this port itself send it, and a NAT brought it back? */
+static bool is_own_echo(const QdesFabric *f, const QdesEcho *echo,
+                        int64_t now)
+{
+    int64_t age_us;
+
+    return qdes_nonce_check(f->mesh.key, &echo->observed,
+                            qdes_fabric_now_us(f, now), echo->nonce, &age_us);
+}
+
+void qdes_fabric_take_exchange(QdesFabric *f, const QdesWireHeader *header,
+                               const QdesAddr *from, int64_t now)
+{
+    size_t bytes = QDES_WIRE_HEADER_SIZE + header->payload_size;
+    QdesPeersMessage message;
+    QdesEcho echo;
+
+    if (header->type == QDES_WIRE_PEERS) {
+        if (qdes_control_decode_peers(&message, header) != QDES_WIRE_OK) {
+            QDES_COUNT(&f->stats, rx_drop_tlv);
+            return;
+        }
+        QDES_COUNT(&f->stats, rx_peers);
+        take_peers(f, &message, from, bytes, now);
+        return;
+    }
+    if (qdes_control_decode_echo(&echo, header) != QDES_WIRE_OK) {
+        QDES_COUNT(&f->stats, rx_drop_tlv);
+    } else if (header->type == QDES_WIRE_ECHO_REPLY) {
+        QDES_COUNT(&f->stats, rx_echo_reply);
+        take_reply(f, &echo, from, now);
+    } else if (is_own_echo(f, &echo, now)) {
+        QDES_COUNT(&f->stats, rx_drop_own);
+    } else {
+        QDES_COUNT(&f->stats, rx_echo);
+        take_echo(f, &echo, from, bytes, now);
+    }
+}
