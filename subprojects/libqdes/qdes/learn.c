@@ -31,7 +31,7 @@ void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
 {
     uint32_t old_owner = QDES_FDB_LOCAL;
 
-    if (!f->config.learning) {
+    if (!f->config.learning || qdes_statics_find(f->statics, mac)) {
         return;
     }
     switch (qdes_fdb_learn(f->fdb, mac, owner, now, &old_owner)) {
@@ -43,6 +43,7 @@ void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
     case QDES_FDB_MOVED:
         if (old_owner == QDES_FDB_LOCAL) {
             qdes_claims_add(&f->claims, mac, now);
+            qdes_fabric_suspect(f, now);
         } else if (owner == QDES_FDB_LOCAL) {
             check_duplicate(f, mac, old_owner, now);
         }
