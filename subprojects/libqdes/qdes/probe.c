@@ -29,22 +29,23 @@ enum {
 
 static uint64_t prove(const QdesProbe *probe, uint64_t instance)
 {
-    uint8_t data[13];
+    uint64_t key[2] = { instance, KEY_PROOF };
+    uint64_t words[2] = {
+        (uint64_t)probe->netid << 8 | probe->asks, probe->nonce,
+    };
 
-    data[0] = probe->asks;
-    qdes_put_be32(data + 1, probe->netid);
-    qdes_put_be64(data + 5, probe->nonce);
-    return qdes_siphash(instance, KEY_PROOF, data, sizeof(data));
+    return qdes_siphash(key, words, G_N_ELEMENTS(words));
 }
 
 void qdes_probe_encode(uint8_t data[QDES_PROBE_SIZE], const QdesProbe *probe,
                        uint64_t instance)
 {
+    uint64_t key[2] = { instance, KEY_SOURCE };
     uint8_t source[8];
 
     memset(data, 0, QDES_PROBE_SIZE);
     memcpy(data, qdes_probe_group, QDES_MAC_SIZE);
-    qdes_put_be64(source, qdes_siphash(instance, KEY_SOURCE, NULL, 0));
+    qdes_put_be64(source, qdes_siphash(key, NULL, 0));
     source[0] = (source[0] & 0xfc) | 2; /* locally administered, unicast */
     memcpy(data + QDES_MAC_SIZE, source, QDES_MAC_SIZE);
     qdes_put_be16(data + AT_TYPE, ETHERTYPE);
