@@ -264,6 +264,7 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
         return false;
     }
 
+    config->has_group = true;
     config->netid = netid;
     config->ttl = ttl;
     config->ageing_ms = ageing * 1000;

@@ -66,6 +66,7 @@ typedef struct QdesOptions {
 
 /* What it means. */
 typedef struct QdesConfig {
+    bool has_group;
     QdesAddr group;             /* with its port; the scope is not used */
     QdesAddr local;             /* any: let the kernel choose; port 0: any */
     char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */

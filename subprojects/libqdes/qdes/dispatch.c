@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The last part of the way out: where a frame goes, the batch, and trains
- * that leave, are counted, or lose their way.
- *
- *   qdes_fabric_send_queue() -> collect() -> qdes_fabric_send_trains()
+ * The last part of the way out: where a frame goes, and trains that leave,
+ * are counted, or lose their way.
  */
 
 #include "qdes/fabric-private.h"
@@ -116,19 +114,49 @@ static void count_sent(QdesFabric *f, const QdesTrain *train, size_t size)
 {
     unsigned n = qdes_train_count(train, size);
 
-    QDES_COUNT_ADD(&f->stats, tx_frames, n);
-    if (train->flood) {
-        QDES_COUNT_ADD(&f->stats, tx_flooded, n);
+    if (train->copy) {
+        QDES_COUNT_ADD(&f->stats, tx_copies, n);
     } else {
-        QDES_COUNT_ADD(&f->stats, tx_unicast, n);
+        QDES_COUNT_ADD(&f->stats, tx_frames, n);
+        if (train->flood) {
+            QDES_COUNT_ADD(&f->stats, tx_flooded, n);
+        } else {
+            QDES_COUNT_ADD(&f->stats, tx_unicast, n);
+        }
+        QDES_COUNT_ADD(&f->stats, tx_bytes, size - n * train->header_size);
     }
-    QDES_COUNT_ADD(&f->stats, tx_bytes, size - n * train->header_size);
     if (n > 1 && train->fits && qdes_underlay_segments(f->underlay)) {
         QDES_COUNT(&f->stats, tx_trains);
     }
 }
 
-static bool is_known(const QdesFabric *f, uint32_t slot, const QdesAddr *addr)
+void qdes_fabric_count_copied(QdesFabric *f, unsigned n, size_t bytes)
+{
+    QDES_COUNT_ADD(&f->stats, tx_frames, n);
+    if (qdes_peers_copies(f->peers)) {
+        QDES_COUNT_ADD(&f->stats, tx_flooded, n);
+        QDES_COUNT_ADD(&f->stats, tx_bytes, bytes);
+    } else {
+        QDES_COUNT_ADD(&f->stats, tx_drop_no_group, n);
+    }
+}
+
+/* Count the part of @train that an error is about. */
+static void count_failed(QdesFabric *f, const QdesTrain *train, int err)
+{
+    unsigned n = qdes_train_count(train, train->failed);
+
+    if (train->copy) {
+        QDES_COUNT_ADD(&f->stats, tx_copy_errors, n);
+    } else if (train->flood && err == ENODEV) {
+        qdes_fabric_count_copied(f, n, train->failed - n * train->header_size);
+    } else {
+        qdes_fabric_count_error(f, err, n);
+    }
+}
+
+bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
+                          const QdesAddr *addr)
 {
     return qdes_peers_find(f->peers, addr) == slot;
 }
@@ -179,18 +207,18 @@ QdesSent qdes_fabric_send_trains(QdesFabric *f, QdesTrain *trains, unsigned n,
             qdes_fabric_forget_unreachable(f);
             if (!train->flood) {
                 if (tries == 2 && is_unreachable(-ret) &&
-                    is_known(f, train->slot, &train->to)) {
+                    qdes_fabric_is_known(f, train->slot, &train->to)) {
                     QDES_COUNT(&f->stats, peers_unreachable);
                     qdes_fabric_forget(f, train->slot);
                 }
-                if (!is_known(f, train->slot, &train->to)) {
+                if (!train->copy &&
+                    !qdes_fabric_is_known(f, train->slot, &train->to)) {
                     return QDES_SENT_LOST_WAY;
                 }
             }
             continue;
         }
-        qdes_fabric_count_error(f, -ret,
-                                qdes_train_count(train, train->failed));
+        count_failed(f, train, -ret);
         train->sent += train->failed;
         *next += train->sent == train->size;
         tries = 0;
@@ -213,6 +241,10 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
     const QdesPeer *peer;
 
     to->flood = way == QDES_WAY_FLOOD;
+    to->copy = false;
+    to->group_done = to->flood && !f->config.has_group;
+    to->copied = QDES_PEER_NONE;
+    to->run_end = 0;
     if (to->flood) {
         if (tx->group_room_as_of != f->paths) {
             tx->group_room = qdes_underlay_room(f->underlay, NULL);
@@ -247,128 +279,4 @@ bool qdes_fabric_takes_superframes(const QdesFabric *f, const QdesTxFrame *to)
     return f->config.superframes && qdes_fabric_takes_partial(f, to) &&
            qdes_peers_get(f->peers, to->slot)->capabilities &
            QDES_WIRE_CAP_SUPERFRAME;
-}
-
-/* The queue */
-
-static bool is_superframe(const QdesTxFrame *frame)
-{
-    return frame->header_size == QDES_WIRE_SUPERFRAME_SIZE;
-}
-
-/* Must the frame in the queue go another way than was planned? */
-static bool has_lost_way(const QdesFabric *f, const QdesTxFrame *frame)
-{
-    return !frame->flood &&
-           (!is_known(f, frame->slot, &frame->to) ||
-            (is_superframe(frame) &&
-             !qdes_fabric_takes_superframes(f, frame)));
-}
-
-/*
- * Look up anew.  Returns false when there is nowhere to go, which is counted:
- * a superframe only its own peer was known to take.
- */
-static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
-{
-    const uint8_t *datagram = f->tx.queue.bytes + frame->offset;
-    uint32_t slot = QDES_PEER_NONE;
-    QdesWay way;
-
-    if (is_superframe(frame)) {
-        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_unreachable);
-        return false;
-    }
-    way = qdes_fabric_find_way(f, datagram + QDES_WIRE_HEADER_SIZE, now,
-                               &slot);
-    if (way == QDES_WAY_DROP ||
-        (way == QDES_WAY_FLOOD && !qdes_fabric_may_flood(f, now))) {
-        return false;
-    }
-    if (way == QDES_WAY_FLOOD) {
-        qdes_storm_charge(&f->storm, 1);
-    }
-    qdes_fabric_set_destination(f, frame, way, slot);
-    return true;
-}
-
-static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
-{
-    uint8_t *datagram = f->tx.queue.bytes + frame->offset;
-
-    if (datagram[3] & QDES_WIRE_FLAG_CSUM_PARTIAL) {
-        qdes_packet_finish(datagram + QDES_WIRE_HEADER_SIZE,
-                           frame->size - QDES_WIRE_HEADER_SIZE);
-        qdes_wire_encode_header(datagram, QDES_WIRE_DATA, 0, f->config.netid);
-    }
-}
-
-/* Lay out as many trains as can leave in one call. */
-static unsigned collect(QdesFabric *f, int64_t now)
-{
-    QdesTransmit *tx = &f->tx;
-    QdesTxQueue *queue = &tx->queue;
-    unsigned at = queue->head;
-    QdesTxFrame *frame;
-    unsigned end;
-    unsigned n = 0;
-
-    while (at < queue->tail && n < QDES_TX_BATCH) {
-        frame = &queue->frames[at];
-        if (has_lost_way(f, frame)) {
-            if (n > 0) {
-                break;          /* what comes before it first */
-            }
-            if (!redirect(f, frame, now)) {
-                qdes_txq_done(queue, ++at);
-                continue;
-            }
-        }
-        end = qdes_txq_train(queue, at, &tx->trains[n], &tx->pieces[n]);
-        if (!qdes_fabric_takes_partial(f, frame)) {
-            /* Its peer may have accepted them when they were queued. */
-            for (; at < end; at++) {
-                finish_queued(f, &queue->frames[at]);
-            }
-        }
-        tx->ends[n++] = at = end;
-    }
-    return n;
-}
-
-bool qdes_fabric_send_queue(QdesFabric *f, int64_t now)
-{
-    QdesTransmit *tx = &f->tx;
-    QdesTrain *train;
-    unsigned next;
-    unsigned n;
-    QdesSent sent;
-
-    while ((n = collect(f, now)) > 0) {
-        next = 0;
-        sent = qdes_fabric_send_trains(f, tx->trains, n, &next);
-        if (next > 0) {
-            qdes_txq_done(&tx->queue, tx->ends[next - 1]);
-        }
-        if (sent != QDES_SENT) {
-            /* A part of a train may have left. */
-            train = &tx->trains[next];
-            qdes_txq_done(&tx->queue, tx->queue.head +
-                          qdes_train_count(train, train->sent));
-        }
-        if (sent == QDES_SENT_BLOCKED) {
-            qdes_fabric_block(f);
-            return false;
-        }
-    }
-    return true;
-}
-
-void qdes_fabric_drop_queue(QdesFabric *f)
-{
-    QdesTxQueue *queue = &f->tx.queue;
-
-    for (; !qdes_txq_is_empty(queue); qdes_txq_done(queue, queue->head + 1)) {
-        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_link);
-    }
 }

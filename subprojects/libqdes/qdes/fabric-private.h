@@ -5,6 +5,7 @@
  * What these share, and no other file looks into:
  *
  *   transmit.c   frames from the port: take, cut, queue
+ *   batch.c      where small ones wait, and copies are made
  *   dispatch.c   where they go, and how they leave
  *   receive.c    datagrams from the underlay to the port
  *   learn.c      who has which MAC address
@@ -51,7 +52,12 @@ typedef enum QdesSaid {
 typedef struct QdesTransmit {
     QdesTxQueue queue;          /* small frames, copied */
     QdesTrain trains[QDES_TX_BATCH];
-    unsigned ends[QDES_TX_BATCH]; /* in the queue, of the trains above */
+    struct {                    /* what the queue is like after it has left */
+        unsigned head;
+        unsigned group_done;    /* up to this number, the group has them */
+        uint32_t copied;        /* slot of the copy of those at the head */
+        bool of_run;            /* it is a copy of several frames */
+    } marks[QDES_TX_BATCH];
     uint32_t group_room;        /* bytes, as QdesPeer has it */
     uint32_t group_room_as_of;
 
@@ -166,6 +172,10 @@ QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
 void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
                                  uint32_t slot);
 
+/* Is the peer in @slot still the one at @addr? */
+bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
+                          const QdesAddr *addr);
+
 /* Does who is there accept unfinished checksums? */
 bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
 
@@ -178,6 +188,9 @@ void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter);
 
 /* Count @n frames that the socket would not take. */
 void qdes_fabric_count_error(QdesFabric *f, int err, unsigned n);
+
+/* Count @n frames of @bytes in all that are flooded by copies alone. */
+void qdes_fabric_count_copied(QdesFabric *f, unsigned n, size_t bytes);
 
 typedef enum QdesSent {
     QDES_SENT,                  /* all that could be; the rest is counted */

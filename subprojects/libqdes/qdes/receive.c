@@ -376,6 +376,7 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
     }
     while (!f->paused && rx->next < rx->n) {
         train = &rx->trains[rx->next];
+        g_assert(train->data != NULL);
         if (rx->offset == 0) {
             rx->header = NULL;
             rx->src = NULL;

@@ -51,6 +51,8 @@ void qdes_txq_add(QdesTxQueue *q, const QdesTxFrame *frame)
 static bool goes_with(const QdesTxFrame *first, const QdesTxFrame *frame)
 {
     return frame->slot == first->slot && frame->flood == first->flood &&
+           frame->copy == first->copy &&
+           frame->group_done == first->group_done &&
            frame->size <= first->size &&
            frame->header_size == first->header_size &&
            (first->flood || qdes_addr_equal(&frame->to, &first->to));
@@ -77,6 +79,7 @@ unsigned qdes_txq_train(const QdesTxQueue *q, unsigned from, QdesTrain *train,
     *train = (QdesTrain) {
         .to = first->to,
         .flood = first->flood,
+        .copy = first->copy,
         .fits = first->size <= first->room,
         .slot = first->slot,
         .header_size = first->header_size,

@@ -38,6 +38,7 @@
 typedef struct QdesTrain {
     QdesAddr to;                /* not used with @flood */
     bool flood;                 /* to the group */
+    bool copy;                  /* of what is flooded, to one peer */
     bool fits;                  /* no datagram is longer than the path's MTU */
     uint32_t slot;              /* of the peer */
     uint32_t header_size;       /* bytes before each frame */
@@ -64,7 +65,12 @@ int qdes_train_slice(const QdesTrain *train, size_t offset, size_t size,
 
 typedef struct QdesTxFrame {
     QdesAddr to;
-    bool flood;
+    bool flood;                 /* to the group, and copies to some peers */
+    bool copy;                  /* one of those copies */
+    bool group_done;            /* flood: only copies are left to send */
+    uint32_t copied;            /* the slot that got the last of them */
+    unsigned run_end;           /* frames up to this number are copied together
+                                   with it; 0: not known yet */
     uint32_t slot;
     uint32_t header_size;       /* bytes before the frame */
     uint32_t offset, size;      /* of the datagram, in bytes[] */

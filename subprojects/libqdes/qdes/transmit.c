@@ -5,7 +5,7 @@
  *   qdes_fabric_send() -> forward() -> depart() -> enqueue(), the batch
  *                                               -> send_cut(), a superframe
  *
- * dispatch.c is where they leave.
+ * batch.c and dispatch.c are where they leave.
  */
 
 #include "qdes/fabric-private.h"
@@ -69,6 +69,16 @@ static uint8_t *gather(uint8_t *to, const struct iovec *iov, int iovcnt)
     return to;
 }
 
+static void count_drop(QdesFabric *f, const QdesTxFrame *to,
+                       QdesCounter counter)
+{
+    if (to->copy) {
+        QDES_COUNT(&f->stats, tx_copy_errors);
+    } else {
+        qdes_fabric_drop_frame(f, counter);
+    }
+}
+
 /* Superframes, and what is too long to be copied */
 
 /* The header of the datagrams that are cut. */
@@ -107,6 +117,7 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial)
         *train = (QdesTrain) {
             .to = to->to,
             .flood = to->flood,
+            .copy = to->copy,
             .slot = to->slot,
             .header_size = header_size,
             .iov = &tx->pieces[pieces],
@@ -156,7 +167,7 @@ static void keep(QdesFabric *f, QdesTxFrame *to, const QdesTrain *train)
         room = qdes_txq_room(&f->tx.queue, size);
         n = qdes_train_slice(train, offset, size, iov, G_N_ELEMENTS(iov));
         if (!room || n < 0) {
-            qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_nobufs);
+            count_drop(f, to, QDES_COUNTER_tx_drop_nobufs);
             continue;
         }
         gather(room, iov, n);
@@ -167,7 +178,9 @@ static void keep(QdesFabric *f, QdesTxFrame *to, const QdesTrain *train)
 }
 
 typedef enum Departure {
-    DEPARTED,                   /* sent, queued, or counted as dropped */
+    DEPARTED,                   /* sent */
+    DEPARTED_QUEUED,            /* in the batch, for all that it is for */
+    DEPARTED_DROPPED,           /* and counted */
     DEPARTED_NOT,               /* not taken: the socket is full */
     DEPARTED_LOST_WAY,          /* not sent: look up anew */
 } Departure;
@@ -228,8 +241,11 @@ static Departure send_cut(QdesFabric *f, QdesTxFrame *to, bool partial,
     if (!qdes_fabric_send_queue(f, now)) {
         return DEPARTED_NOT;
     }
+    if (to->group_done) {
+        return DEPARTED;        /* there is no group, only copies */
+    }
     departure = send_laid_out(f, to, lay_out(f, to, partial), partial);
-    if (is_superframe && departure == DEPARTED) {
+    if (is_superframe && departure == DEPARTED && !to->copy) {
         QDES_COUNT(&f->stats, tx_superframes);
     }
     return departure;
@@ -245,6 +261,9 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
     if (!qdes_fabric_send_queue(f, now)) {
         return DEPARTED_NOT;
     }
+    if (to->group_done) {
+        return DEPARTED;
+    }
     tx->cut.frames = 0;
     qdes_wire_encode_header(tx->headers[0], QDES_WIRE_DATA, 0,
                             f->config.netid);
@@ -254,6 +273,7 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
     tx->trains[0] = (QdesTrain) {
         .to = to->to,
         .flood = to->flood,
+        .copy = to->copy,
         .fits = size <= to->room,
         .slot = to->slot,
         .header_size = QDES_WIRE_HEADER_SIZE,
@@ -275,7 +295,7 @@ static Departure send_small(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
     }
     gather(room + QDES_WIRE_HEADER_SIZE, frame->iov, frame->iovcnt);
     enqueue(f, to, room, frame->size, false);
-    return DEPARTED;
+    return DEPARTED_QUEUED;
 }
 
 /* One frame that only lacked its checksum. */
@@ -295,7 +315,7 @@ static Departure send_small_cut(QdesFabric *f, QdesTxFrame *to, bool partial,
                              QDES_POOL_PIECES, &count);
     gather(room + QDES_WIRE_HEADER_SIZE + cut->headers_size, pieces, count);
     enqueue(f, to, room, size, partial);
-    return DEPARTED;
+    return DEPARTED_QUEUED;
 }
 
 static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
@@ -315,8 +335,8 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
                                frame->size, max_frame, partial,
                                max_super)) {
     case QDES_SEGMENT_BAD:
-        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_offload);
-        return DEPARTED;
+        count_drop(f, to, QDES_COUNTER_tx_drop_offload);
+        return DEPARTED_DROPPED;
     case QDES_SEGMENT_CUT:
         partial = cut->partial;
         if (cut->frames == 1 && cut->frame_size <= COPY_MAX &&
@@ -336,8 +356,37 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         }
         return send_long(f, to, frame, now);
     }
-    qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_long);
-    return DEPARTED;
+    count_drop(f, to, QDES_COUNTER_tx_drop_long);
+    return DEPARTED_DROPPED;
+}
+
+/*
+ * Copies of a flooded frame that is too long for the batch: cut anew for each
+ * peer, as each path has a size of its own.  It has left for the group, so it
+ * cannot be refused any more: where the socket is full, copies are lost.
+ */
+static void send_copies(QdesFabric *f, const Frame *frame, int64_t now)
+{
+    uint32_t slot = QDES_PEER_NONE;
+    QdesTxFrame to;
+
+    if (!f->config.has_group) {
+        qdes_fabric_count_copied(f, 1, frame->size);
+    }
+    while ((slot = qdes_peers_next_copy(f->peers, slot)) != QDES_PEER_NONE) {
+        qdes_fabric_set_destination(f, &to, QDES_WAY_PEER, slot);
+        to.copy = true;
+        switch (f->blocked ? DEPARTED_NOT : depart(f, &to, frame, now)) {
+        case DEPARTED:
+        case DEPARTED_QUEUED:
+        case DEPARTED_DROPPED:
+            break;
+        case DEPARTED_NOT:
+        case DEPARTED_LOST_WAY:
+            QDES_COUNT(&f->stats, tx_copy_errors);
+            break;
+        }
+    }
 }
 
 /* As how many frames it leaves, about. */
@@ -365,10 +414,14 @@ static bool forward(QdesFabric *f, const Frame *frame, int64_t now)
         qdes_fabric_set_destination(f, &to, way, slot);
         departure = depart(f, &to, frame, now);
     } while (departure == DEPARTED_LOST_WAY);
-    if (way == QDES_WAY_FLOOD && departure == DEPARTED) {
+    if (way == QDES_WAY_FLOOD && departure != DEPARTED_NOT) {
         qdes_storm_charge(&f->storm, count_frames(frame));
     }
-    return departure == DEPARTED;
+    if (departure == DEPARTED && to.flood &&
+        (qdes_peers_copies(f->peers) || !f->config.has_group)) {
+        send_copies(f, frame, now);
+    }
+    return departure != DEPARTED_NOT;
 }
 
 /*
