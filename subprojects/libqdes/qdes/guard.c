@@ -67,7 +67,7 @@ static int64_t soon(const QdesGuard *guard, int64_t now)
 int64_t qdes_guard_suspect(QdesGuard *guard, int64_t now)
 {
     guard->asks = true;
-    guard->interval = QDES_GUARD_MIN_MS;
+    guard->interval = QDES_GUARD_FIRST_MS;
     guard->next = soon(guard, now);
     return guard->next;
 }

@@ -22,7 +22,8 @@
 
 #define QDES_GUARD_HEARD 16     /* ports */
 #define QDES_GUARD_MS 10000     /* from one probe to the next */
-#define QDES_GUARD_MIN_MS 100   /* the shortest time between two */
+#define QDES_GUARD_FIRST_MS 100 /* the first of the intervals that double */
+#define QDES_GUARD_MIN_MS 20    /* the shortest time between two */
 #define QDES_GUARD_HOLD_MS (3 * QDES_GUARD_MS) /* what was heard counts */
 
 typedef struct QdesGuard {

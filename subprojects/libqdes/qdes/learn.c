@@ -20,7 +20,8 @@ static void check_duplicate(QdesFabric *f, const uint8_t *mac,
     if (claims > 1 && qdes_fabric_first(f, QDES_SAID_DUPLICATE)) {
         qdes_fabric_say(f, QDES_LOG_WARNING,
                         "duplicate MAC address %s: used here and by the peer "
-                        "%s (%s); give each guest an address of its own",
+                        "%s (%s); give each guest an address of its own, or "
+                        "end the loop, if both ports are on one LAN",
                         qdes_mac_format(mac, text), peer->name,
                         qdes_addr_format(&peer->addr, addr));
     }
