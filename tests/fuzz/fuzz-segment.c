@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Fuzzing the segmenter: what is cut holds together, is what a naive
- * segmenter makes of it, and can be coalesced again.
+ * segmenter makes of it, and can be coalesced again.  What is cut to smaller
+ * superframes is cut by who gets them to what it would have been cut to at
+ * once; and anything at all may come as a superframe.
  */
 
 #include "fuzz.h"
 #include "../unit/coalesce-check.h"
 
+#include "qdes/config.h"
 #include "qdes/segment.h"
 
 #define FRAMES 300              /* more are not looked at */
@@ -230,6 +233,93 @@ static void check_frame(Cut *k, unsigned i, const QdesPacket *whole)
     }
 }
 
+/* Cut a superframe as its receiver does, by what came with it.  Returns the
+ * size of the packets, which are joined in @out; 0: it is none. */
+static size_t receive(const uint8_t *frame, size_t size,
+                      uint16_t segment_size, uint8_t *out)
+{
+    uint8_t headers[QDES_HEADERS_MAX];
+    uint8_t *copy = g_malloc(size);
+    struct iovec iov = { copy, size };
+    struct iovec payload = { NULL, 0 };
+    QdesSegmenter s;
+    QdesVnet vnet;
+    size_t done = 0;
+    size_t part;
+    int count;
+    bool v6;
+
+    memcpy(copy, frame, size);
+    if (!qdes_segment_describe(&vnet, &v6, copy, size, segment_size)) {
+        g_free(copy);
+        return 0;
+    }
+    check(vnet.needs_csum && vnet.csum_start + vnet.csum_offset + 2U <= size,
+          "a checksum is outside of the frame");
+    check(qdes_segment_begin(&s, &vnet, &iov, 1, size, QDES_FRAME_MAX, false,
+                             0) == QDES_SEGMENT_CUT, "it cannot be cut");
+    check(s.frames <= QDES_SEGMENT_PACKETS, "it is too many packets");
+    while (s.frames > 0) {
+        part = qdes_segment_next(&s, headers, &payload, 1, &count);
+        check(part > 0 && part <= size, "a packet has the wrong size");
+        memcpy(out + done, headers, s.headers_size);
+        if (count) {
+            memcpy(out + done + s.headers_size, payload.iov_base,
+                   payload.iov_len);
+        }
+        done += part;
+    }
+    g_free(copy);
+    return done;
+}
+
+/* Without URG, the urgent pointer means nothing. */
+static bool has_urgent(const Cut *k)
+{
+    QdesPacket p;
+
+    return find(k, &p) && p.proto == IPPROTO_TCP &&
+           k->whole[p.l4 + 13] & PACKET_URG;
+}
+
+/* To cut to superframes, and those to packets, is to cut once. */
+static void check_twice(Cut *k, size_t max_super)
+{
+    uint8_t headers[QDES_HEADERS_MAX];
+    struct iovec payload[PIECES];
+    uint8_t *twice = g_malloc(4 * PACKET_MAX);
+    uint8_t *super = g_malloc(PACKET_MAX);
+    QdesSegmenter s;
+    size_t done = 0;
+    size_t size, at, part;
+    unsigned i;
+    int count, j;
+
+    check(qdes_segment_begin(&s, &k->vnet, k->iov, k->iovcnt, k->size,
+                             k->max_frame, true, max_super) ==
+          QDES_SEGMENT_CUT, "with superframes, it is not cut");
+    while (s.segment_size && s.frames > 0 && done < 2 * PACKET_MAX) {
+        size = qdes_segment_next(&s, headers, payload, PIECES, &count);
+        check(size > 0 && size <= max_super, "a superframe is too long");
+        memcpy(super, headers, s.headers_size);
+        for (j = 0, at = s.headers_size; j < count; j++) {
+            memcpy(super + at, payload[j].iov_base, payload[j].iov_len);
+            at += payload[j].iov_len;
+        }
+        check(at == size, "a superframe's pieces are not its size");
+        part = receive(super, size, s.segment_size, twice + done);
+        check(part > 0, "nobody takes this superframe");
+        done += part;
+    }
+    for (i = 0, at = 0; i < k->frames && at + k->sizes[i] <= done; i++) {
+        check(memcmp(twice + at, k->frame[i], k->sizes[i]) == 0,
+              "cut twice, a frame differs");
+        at += k->sizes[i];
+    }
+    g_free(twice);
+    g_free(super);
+}
+
 static void check_cut(Cut *k)
 {
     size_t *sizes = g_new(size_t, PACKET_MAX);
@@ -308,9 +398,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t op = input_byte(&in);
     int few = input_byte(&in) % PIECES;
     QdesSegmentResult result;
+    uint8_t *came;
     unsigned i;
 
     make_frame(k, &in, op);
+    /* It may come from anywhere, too. */
+    came = g_malloc(4 * PACKET_MAX);
+    receive(k->whole, MIN(k->size, QDES_FRAME_MAX), k->vnet.gso_size, came);
+    g_free(came);
     make_pieces(k, &in);
     k->max_frame = make_max_frame(&in);
     result = qdes_segment_begin(&k->s, &k->vnet, k->iov, k->iovcnt, k->size,
@@ -334,6 +429,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (k->vnet.gso != QDES_GSO_NONE || k->frames > 1) {
             check_cut(k);
             check_coalesced(k);
+            if (!(op & OP_PARTIAL) && !has_urgent(k)) {
+                check_twice(k, k->max_frame == 0 ? PACKET_MAX :
+                               input_u16(&in));
+            }
         } else {
             check_plain(k);
         }

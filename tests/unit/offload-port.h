@@ -257,12 +257,14 @@ static inline int open_peer(Port *p, uint32_t capabilities, uint32_t mtu)
     uint8_t frame[QDES_WIRE_HEADER_SIZE + 60] = { 0 };
     struct sockaddr_storage ss;
     socklen_t len = qdes_addr_to_sockaddr(&status->local, &ss);
+    struct timeval patience = { .tv_sec = WAIT_S };
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
 
     qdes_wire_encode_header(frame, QDES_WIRE_DATA, 0, 0);
     memset(frame + 8, 0xff, 6);
     memcpy(frame + 14, "\x52\x54\x00\x00\x01\x07", 6);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&ss, len), 0);
     ck_assert_int_eq(send(fd, data, size, 0), size);
     ck_assert_int_eq(send(fd, frame, sizeof(frame), 0), sizeof(frame));

@@ -15,7 +15,7 @@
 
 #include <errno.h>
 
-#include "qdes/coalesce.h"
+#include "qdes/segment.h"
 
 #ifndef SOL_UDP
 #define SOL_UDP 17
@@ -163,7 +163,7 @@ static void peer_says(int fd)
                                      UINT32_MAX };
     QdesWireHello hello = {
         .instance = 1 + below(2),
-        .capabilities = below(2),
+        .capabilities = below(4),
         .mtu = mtus[below(G_N_ELEMENTS(mtus))],
         .hold_time = below(10),
     };
@@ -191,22 +191,31 @@ static void peer_sends(int fd)
                  .udp = below(3) == 0, .id = 1,
                  .csum = below(2) ? PACKET_PARTIAL : PACKET_FULL };
     uint8_t *at = train;
+    bool super;
+    int head;
     int i;
 
     for (i = 0; i < n; i++) {
+        /* Whether it can be one or not. */
+        super = below(4) == 0;
+        head = super ? QDES_WIRE_SUPERFRAME_SIZE : QDES_WIRE_HEADER_SIZE;
         qdes_wire_encode_header(at, QDES_WIRE_DATA,
                                 one_flow && p.csum == PACKET_PARTIAL, 0);
+        if (super) {
+            qdes_wire_encode_superframe(at, below(2) ? below(50)
+                                                     : below(1000), 0);
+        }
         if (one_flow) {
             p.payload = payload;
-            size = packet_write(&p, at + 8) + 8;
+            size = packet_write(&p, at + head) + head;
             p.seq += payload;
             p.id++;
         } else {
-            size = write_any(at + 8, 0, 0, payload) + 8;
+            size = write_any(at + head, 0, 0, payload) + head;
         }
         if (below(30)) {
             /* To whom the guest may answer. */
-            memcpy(at + 8 + 6, "\x52\x54\x00\x00\x01", 5);
+            memcpy(at + head + 6, "\x52\x54\x00\x00\x01", 5);
         } else {
             at[below(8)] ^= 1 << below(8);
         }
@@ -291,7 +300,7 @@ static void check_delivered(Port *p, const QdesPort *port)
                           data[3 - (int)port->vnet_size] << 8);
         ck_assert_uint_gt(payload, vnet.gso_size);
         ck_assert_uint_le(payload,
-                          (size_t)vnet.gso_size * QDES_COALESCE_FRAMES);
+                          (size_t)vnet.gso_size * QDES_SEGMENT_PACKETS);
     }
     g_ptr_array_set_size(p->frames, 0);
 }

@@ -805,10 +805,17 @@ START_TEST(test_single)
     size_t i, size;
 
     qdes_fabric_set_port(port->fabric, &ports[_i]);
-    for (i = 0; i < G_N_ELEMENTS(segment_sizes); i++) {
+    for (i = 0; i < 2 * G_N_ELEMENTS(segment_sizes); i++) {
         g_ptr_array_set_size(port->frames, 0);
+        p.payload = i % 2 ? 0 : 100;
         make(&p, 0);
-        sample.vnet.gso_size = segment_sizes[i];
+        if (i % 2) {
+            /* Naively, nothing is cut to nothing. */
+            p.csum = PACKET_FULL;
+            sample.sizes[0] = packet_write(&p, sample.frames);
+            sample.n = 1;
+        }
+        sample.vnet.gso_size = segment_sizes[i / 2];
         size = write_datagram(data, true);
         ck_assert_int_eq(send(fd, data, size, 0), size);
         WAIT(&port, 1, port->frames->len == 1);

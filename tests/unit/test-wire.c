@@ -12,6 +12,7 @@
 #include <json-glib/json-glib.h>
 
 #include "qdes/fabric.h"
+#include "qdes/segment.h"
 #include "qdes/wire.h"
 
 #define N_RANDOM 20000
@@ -26,6 +27,9 @@ typedef struct Vector {
     QdesWireType type;
     uint32_t netid;
     size_t frame_size;
+    bool superframe;
+    unsigned segment_size;
+    unsigned packets;           /* that it stands for */
     QdesWireHello hello;
 } Vector;
 
@@ -144,6 +148,11 @@ static void read_vector(Vector *v, JsonObject *object)
     }
     v->frame_size = json_object_get_int_member_with_default(
         object, "frame-size", 0);
+    v->superframe = json_object_has_member(object, "segment-size");
+    if (v->superframe) {
+        v->segment_size = json_object_get_int_member(object, "segment-size");
+        v->packets = json_object_get_int_member(object, "packets");
+    }
     if (json_object_has_member(object, "hello")) {
         read_hello(&v->hello, json_object_get_object_member(object, "hello"));
     }
@@ -171,6 +180,12 @@ static void load_vectors(const char *path)
             taken[n_taken++] = i;
         }
     }
+}
+
+/* Bytes before the payload. */
+static size_t header_size(const Vector *v)
+{
+    return v->superframe ? QDES_WIRE_SUPERFRAME_SIZE : QDES_WIRE_HEADER_SIZE;
 }
 
 static void free_vectors(void)
@@ -249,16 +264,44 @@ START_TEST(test_vector)
                       header.netid);
     }
     if (v->result == QDES_WIRE_OK) {
-        ck_assert_ptr_eq(header.payload, data + QDES_WIRE_HEADER_SIZE);
-        ck_assert_uint_eq(header.payload_size,
-                          v->size - QDES_WIRE_HEADER_SIZE);
+        ck_assert_ptr_eq(header.payload, data + header_size(v));
+        ck_assert_uint_eq(header.payload_size, v->size - header_size(v));
+        ck_assert_int_eq(header.superframe, v->superframe);
+        ck_assert_uint_eq(header.segment_size, v->segment_size);
         if (v->type == QDES_WIRE_DATA) {
             ck_assert_uint_eq(header.payload_size, v->frame_size);
+            ck_assert_int_eq(header.csum_partial, v->data[3] & 1);
         } else {
             assert_same_hello(&hello, &v->hello, v->type);
         }
     }
     free(data);
+}
+END_TEST
+
+/* A superframe stands for the packets that the vector tells of. */
+START_TEST(test_describe_vector)
+{
+    const Vector *v = &vectors[taken[_i]];
+    uint8_t *frame;
+    QdesPacket packet;
+    QdesVnet vnet;
+    unsigned n = 1;
+    bool v6;
+
+    if (!v->superframe) {
+        return;
+    }
+    frame = exact_copy(v->data + header_size(v), v->frame_size);
+    ck_assert_msg(qdes_segment_describe(&vnet, &v6, frame, v->frame_size,
+                                        v->segment_size), "%s", v->name);
+    ck_assert(qdes_packet_find(&packet, frame, v->frame_size, v->frame_size,
+                               false));
+    if (vnet.gso != QDES_GSO_NONE) {
+        n = (packet.end - packet.payload - 1) / vnet.gso_size + 1;
+    }
+    ck_assert_msg(n == v->packets, "%s: %u packets", v->name, n);
+    free(frame);
 }
 END_TEST
 
@@ -270,6 +313,11 @@ START_TEST(test_encode_vector)
     QdesWireHello hello;
     size_t size = QDES_WIRE_HEADER_SIZE;
 
+    if (v->superframe) {
+        qdes_wire_encode_superframe(data, v->segment_size, v->netid);
+        ck_assert_mem_eq(data, v->data, header_size(v));
+        return;
+    }
     if (v->type == QDES_WIRE_DATA) {
         qdes_wire_encode_header(data, v->type, v->data[3], v->netid);
         ck_assert_mem_eq(data, v->data, size);
@@ -324,7 +372,7 @@ START_TEST(test_truncation)
             want = QDES_WIRE_SHORT;
         } else if (v->type != QDES_WIRE_DATA) {
             want = may_end[size] ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
-        } else if (size < QDES_WIRE_HEADER_SIZE + QDES_FRAME_MIN) {
+        } else if (size < header_size(v) + QDES_FRAME_MIN) {
             want = QDES_WIRE_FRAME_SHORT;
         } else {
             want = QDES_WIRE_OK;
@@ -348,6 +396,43 @@ START_TEST(test_header_bytes)
     memset(data, 0xff, sizeof(data));
     qdes_wire_encode_header(data, QDES_WIRE_BYE, 0, 0xfedcba98);
     ck_assert_mem_eq(data, want, sizeof(want));
+}
+END_TEST
+
+/* Which flags go together, with which type, and how long the frame may be. */
+START_TEST(test_superframe_flag)
+{
+    enum { ALL = QDES_WIRE_HEADER_SIZE + QDES_FRAME_MAX };
+    uint8_t *data = calloc(1, ALL + 1);
+    QdesWireHeader header;
+    int type, flags;
+
+    for (type = QDES_WIRE_DATA; type <= QDES_WIRE_BYE; type++) {
+        for (flags = 0; flags < 256; flags++) {
+            bool good = flags == 0 || flags == 2 ||
+                        (type == QDES_WIRE_DATA &&
+                         (flags == 1 || flags == 3 || flags == 5 ||
+                          flags == 7));
+
+            qdes_wire_encode_header(data, type, flags, 0);
+            ck_assert_int_eq(qdes_wire_decode(&header, data, 100) !=
+                             QDES_WIRE_BAD_FLAGS, good);
+        }
+    }
+    qdes_wire_encode_superframe(data, 0xfedc, 7);
+    ck_assert_mem_eq(data, "\x51\x44\x10\x05\0\0\0\x07\xfe\xdc", 10);
+    ck_assert_int_eq(qdes_wire_decode(&header, data, 23),
+                     QDES_WIRE_FRAME_SHORT);
+    ck_assert_int_eq(qdes_wire_decode(&header, data, ALL + 1),
+                     QDES_WIRE_FRAME_LONG);
+    ck_assert_int_eq(qdes_wire_decode(&header, data, ALL), QDES_WIRE_OK);
+    ck_assert_uint_eq(header.payload_size, QDES_FRAME_MAX - 2);
+    ck_assert_int_eq(qdes_wire_decode(&header, data, 24), QDES_WIRE_OK);
+    ck_assert_uint_eq(header.segment_size, 0xfedc);
+    ck_assert_ptr_eq(header.payload, data + 10);
+    ck_assert_uint_eq(header.payload_size, 14);
+    ck_assert(header.csum_partial && header.superframe);
+    free(data);
 }
 END_TEST
 
@@ -507,6 +592,7 @@ int main(int argc, char **argv)
     tc = tcase_create("vectors");
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, test_vector, 0, n_vectors);
+    tcase_add_loop_test(tc, test_describe_vector, 0, n_taken);
     tcase_add_loop_test(tc, test_encode_vector, 0, n_taken);
     tcase_add_loop_test(tc, test_truncation, 0, n_taken);
     suite_add_tcase(suite, tc);
@@ -514,6 +600,7 @@ int main(int argc, char **argv)
     tc = tcase_create("codec");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, test_header_bytes);
+    tcase_add_test(tc, test_superframe_flag);
     tcase_add_test(tc, test_longest_hello);
     tcase_add_test(tc, test_bye_has_the_instance_alone);
     tcase_add_test(tc, test_random_hellos);

@@ -128,7 +128,7 @@ static void deliver_cut(QdesFabric *f, int64_t now)
     while (cut->frames > 0 && !f->paused) {
         size = qdes_segment_next(cut, rx->headers, &iov[2], 1, &count);
         iov[1] = (struct iovec) { rx->headers, cut->headers_size };
-        delivery = f->link_up ? deliver(f, &vnet, iov, 3, size, 0) :
+        delivery = f->link_up ? deliver(f, &vnet, iov, 2 + count, size, 0) :
                                 QDES_REFUSED;
         rx->refused |= delivery == QDES_REFUSED;
         if (delivery == QDES_DELIVERED_FULL) {
