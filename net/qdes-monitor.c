@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * query-qdes and "info qdes", and the commands that change the FDB
+ * query-qdes and "info qdes", and the commands that change the FDB and the
+ * list of peers
  *
  * The first two show the QdesStatus of each qdes netdev, the one in QAPI's
- * form, the other as libqdes writes it for people.  What changes the FDB is
- * checked by libqdes, too.
+ * form, the other as libqdes writes it for people.  What changes
+ * something is checked by libqdes, too.
  */
 
 #include "qemu/osdep.h"
@@ -216,6 +217,26 @@ QdesFlushed *qmp_qdes_fdb_flush(const char *id, QDES_QAPI_OPTIONAL_STR(mac),
     flushed = g_new0(QdesFlushed, 1);
     flushed->flushed = n;
     return flushed;
+}
+
+void qmp_qdes_peer_add(const char *id, const char *peer, Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    GError *err = NULL;
+
+    if (fabric && !qdes_fabric_add_peer(fabric, peer, net_qdes_now(), &err)) {
+        pass_error(errp, err);
+    }
+}
+
+void qmp_qdes_peer_del(const char *id, const char *peer, Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    GError *err = NULL;
+
+    if (fabric && !qdes_fabric_del_peer(fabric, peer, net_qdes_now(), &err)) {
+        pass_error(errp, err);
+    }
 }
 
 static void print_one(NetClientState *nc, const QdesStatus *status,

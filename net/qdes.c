@@ -86,7 +86,7 @@ struct QdesState {
     uint8_t buf[NET_BUFSIZE];
 };
 
-static int64_t net_qdes_now(void)
+int64_t net_qdes_now(void)
 {
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 }

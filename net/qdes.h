@@ -27,4 +27,7 @@ QdesStatus *net_qdes_status(NetClientState *nc);
  */
 QdesFabric *net_qdes_find(const char *id, Error **errp);
 
+/* The time, as fabrics have it. */
+int64_t net_qdes_now(void);
+
 #endif

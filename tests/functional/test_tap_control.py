@@ -132,7 +132,8 @@ def test_query(port, control, host):
         status = client.ask()['return']
         assert set(status) == {
             'id', 'name', 'netid', 'encap', 'local', 'group', 'iface',
-            'loopback', 'link-up', 'paused', 'vnet-hdr', 'gso', 'peers',
+            'loopback', 'link-up', 'paused', 'vnet-hdr', 'gso', 'seeds',
+            'peers',
             'fdb', 'counters'}
         assert status['id'] == 'tap0'
         assert status['local'].startswith(f'{host.address}:')
@@ -195,6 +196,41 @@ def test_fdb_commands(port, control, host):
                 '--static').stdout.startswith('1 ')
     done = tool('fdb-add', '--mac', '\udcff', status=1)
     assert 'UTF-8' in done.stderr
+
+
+def test_peer_commands(port, control, host):
+    """What was listed while the port runs, and what is wrong with it."""
+    def tool(*args, status=0):
+        done = taptool.run(host, *args, '--control', control)
+        assert done.returncode == status, done
+        return done
+    with Client(control) as client:
+        def listed():
+            return {seed['peer']: seed['addresses']
+                    for seed in client.ask()['return']['seeds']}
+        assert listed() == {}
+        assert client.ask('qdes-peer-add', peer='127.0.0.9') == {'return': {}}
+        tool('peer-add', '--peer', '127.0.0.9:7')
+        tool('peer-add', '--peer', '127.0.0.9:20804')
+        assert listed() == {'127.0.0.9': ['127.0.0.9:20804'],
+                            '127.0.0.9:7': ['127.0.0.9:7']}
+        assert '127.0.0.9:7 resolved' in taptool.status(control)
+        tool('peer-del', '--peer', '127.0.0.9:7')
+        assert client.ask('qdes-peer-del',
+                          peer='127.0.0.9:20804') == {'return': {}}
+        assert listed() == {}
+        for command, peer, text in [
+                ('qdes-peer-add', 'h:0', 'peer h:0: '),
+                ('qdes-peer-add', '239.1.1.1', 'multicast'),
+                ('qdes-peer-add', '2001:db8::1', 'localaddr=[::]'),
+                ('qdes-peer-del', '127.0.0.9', 'not listed')]:
+            error = client.ask(command, peer=peer)['error']
+            assert error['class'] == 'GenericError'
+            assert text in error['desc']
+        error = client.ask('qdes-peer-add')['error']
+        assert error['desc'] == "qdes-peer-add: the argument 'peer' is missing"
+    done = tool('peer-del', '--peer', '127.0.0.9', status=1)
+    assert f'--control={control}: peer 127.0.0.9: not listed' in done.stderr
 
 
 def test_status_command(port, control):

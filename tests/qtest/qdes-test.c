@@ -109,6 +109,8 @@ static void test_peers(void)
         "\"off\", \"peers\": [\"127.0.0.2:7\", \"::1\", "
         "\"127.0.0.3\"]}'");
     g_autofree char *answer = NULL;
+    const QListEntry *entry;
+    QDict *port;
     int i, j;
 
     QMP(qts, "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
@@ -121,10 +123,11 @@ static void test_peers(void)
 
     for (i = 0; i < ARRAY_SIZE(ids); i++) {
         int n = strcmp(ids[i], "hmp") == 0 ? 1 : ARRAY_SIZE(peers);
-        QDict *port = port_status(qts, ids[i]);
-        QList *seeds = qdict_get_qlist(port, "seeds");
-        const QListEntry *entry = qlist_first(seeds);
+        QList *seeds;
 
+        port = port_status(qts, ids[i]);
+        seeds = qdict_get_qlist(port, "seeds");
+        entry = qlist_first(seeds);
         assert_option(port, "group", "");
         g_assert_cmpint(qlist_size(seeds), ==, n);
         for (j = 0; j < n; j++) {
@@ -141,6 +144,19 @@ static void test_peers(void)
         }
         qobject_unref(port);
     }
+
+    QMP(qts, "{ 'execute': 'qdes-peer-del', 'arguments': { 'id': 'qmp', "
+        "'peer': '[::1]:20804' } }");
+    QMP(qts, "{ 'execute': 'qdes-peer-add', 'arguments': { 'id': 'qmp', "
+        "'peer': '127.0.0.4' } }");
+    QMP(qts, "{ 'execute': 'qdes-peer-add', 'arguments': { 'id': 'qmp', "
+        "'peer': '127.0.0.4:20804' } }");
+    port = port_status(qts, "qmp");
+    g_assert_cmpint(qlist_size(qdict_get_qlist(port, "seeds")), ==, 3);
+    entry = qlist_first(qdict_get_qlist(port, "seeds"));
+    assert_option(qobject_to(QDict, qlist_entry_obj(qlist_next(entry))),
+                  "peer", "127.0.0.3");
+    qobject_unref(port);
     qtest_quit(qts);
 }
 
@@ -1228,6 +1244,15 @@ static const struct {
       "'02:00:00:00:00:01' } }", "there is no such static entry" },
     { "'qdes-fdb-flush', 'arguments': { 'id': 'q0', 'mac': "
       "'02:00:00:00:00:01', 'peer': '127.0.0.1:1' } }", "one of the two" },
+    { "'qdes-peer-add', 'arguments': { 'id': 'no', 'peer': '127.0.0.1' } }",
+      "id=no: there is no qdes netdev" },
+    { "'qdes-peer-del', 'arguments': { 'id': 'no', 'peer': '127.0.0.1' } }",
+      "id=no: there is no qdes netdev" },
+    { "'qdes-peer-add', 'arguments': { 'id': 'q0' } }", "peer" },
+    { "'qdes-peer-add', 'arguments': { 'id': 'q0', 'peer': 'h:0' } }",
+      "peer h:0: " },
+    { "'qdes-peer-del', 'arguments': { 'id': 'q0', 'peer': '127.0.0.9' } }",
+      "peer 127.0.0.9: not listed" },
 };
 
 static int flush(QTestState *qts, const char *arguments)

@@ -159,6 +159,26 @@ static const OptionDef fdb_flush_options[] = {
     { 0 }
 };
 
+static const OptionDef peer_add_options[] = {
+    { KIND_SECTION, .help = "qdes-tap peer-add" },
+    { KIND_TEXT, "peer", "HOST[:PORT]", AT(request.peer), 0,
+      "a peer to list, as when the port is started; mandatory" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
+static const OptionDef peer_del_options[] = {
+    { KIND_SECTION, .help = "qdes-tap peer-del" },
+    { KIND_TEXT, "peer", "HOST[:PORT]", AT(request.peer), 0,
+      "a listed peer to strike off the list; mandatory" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
 static const struct {
     const char *name;
     OptionsMode mode;
@@ -169,6 +189,8 @@ static const struct {
     { "fdb-add", OPTIONS_CHANGE, REQUEST_FDB_ADD, fdb_add_options },
     { "fdb-del", OPTIONS_CHANGE, REQUEST_FDB_DEL, fdb_del_options },
     { "fdb-flush", OPTIONS_CHANGE, REQUEST_FDB_FLUSH, fdb_flush_options },
+    { "peer-add", OPTIONS_CHANGE, REQUEST_PEER_ADD, peer_add_options },
+    { "peer-del", OPTIONS_CHANGE, REQUEST_PEER_DEL, peer_del_options },
 };
 
 /* What GOption passes through to the callback. */
@@ -409,8 +431,16 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
         options->mode = OPTIONS_VERSION;
         return true;
     }
-    if (options->mode == OPTIONS_CHANGE && !options->request.mac &&
-        options->request.command != REQUEST_FDB_FLUSH) {
+    if ((options->request.command == REQUEST_PEER_ADD ||
+         options->request.command == REQUEST_PEER_DEL) &&
+        !options->request.peer) {
+        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                    "which peer? give --peer HOST");
+        return false;
+    }
+    if ((options->request.command == REQUEST_FDB_ADD ||
+         options->request.command == REQUEST_FDB_DEL) &&
+        !options->request.mac) {
         g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
                     "which MAC address? give --mac MAC");
         return false;
@@ -499,6 +529,8 @@ char *options_help(void)
         "       qdes-tap fdb-del --mac MAC [--control PATH]\n"
         "       qdes-tap fdb-flush [--mac MAC | --peer ADDR:PORT] [--static]\n"
         "                          [--control PATH]\n"
+        "       qdes-tap peer-add --peer HOST[:PORT] [--control PATH]\n"
+        "       qdes-tap peer-del --peer HOST[:PORT] [--control PATH]\n"
         "Join a TAP device to a QDES fabric, a distributed Ethernet switch;\n"
         "or show what a running port knows; or change that.\n");
     size_t i;
@@ -509,6 +541,7 @@ char *options_help(void)
     }
     g_string_append(help, "\nExamples:\n"
         "  qdes-tap --tap tap0 --netid 42\n"
+        "  qdes-tap --tap tap0 --mcast off --peer fabric.example.org\n"
         "  qdes-tap --tap tap0 --pcap - | wireshark -k -i -\n");
     return g_string_free(help, false);
 }

@@ -319,6 +319,12 @@ bool port_change(Port *port, const Request *request, size_t *n, GError **errp)
         return qdes_fabric_del_fdb(port->fabric, request->mac, errp);
     case REQUEST_FDB_FLUSH:
         return qdes_fabric_flush_fdb(port->fabric, &flush, n, errp);
+    case REQUEST_PEER_ADD:
+        return qdes_fabric_add_peer(port->fabric, request->peer, loop_now(),
+                                    errp);
+    case REQUEST_PEER_DEL:
+        return qdes_fabric_del_peer(port->fabric, request->peer, loop_now(),
+                                    errp);
     default:
         g_assert_not_reached();
     }

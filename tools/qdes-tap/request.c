@@ -19,6 +19,8 @@ static const struct {
     [REQUEST_FDB_DEL] = { "qdes-fdb-del", ARG_MAC, ARG_MAC },
     [REQUEST_FDB_FLUSH] = { "qdes-fdb-flush",
                             ARG_MAC | ARG_PEER | ARG_STATIC, 0 },
+    [REQUEST_PEER_ADD] = { "qdes-peer-add", ARG_PEER, ARG_PEER },
+    [REQUEST_PEER_DEL] = { "qdes-peer-del", ARG_PEER, ARG_PEER },
 };
 
 static void add_string(JsonBuilder *b, const char *name, const char *value)
@@ -296,8 +298,10 @@ static bool take_arguments(Request *request, RequestCommand command,
         }
     }
     if (!desc && (commands[command].needs & ~given)) {
-        desc = g_strdup_printf("%s: the argument 'mac' is missing",
-                               commands[command].name);
+        desc = g_strdup_printf("%s: the argument '%s' is missing",
+                               commands[command].name,
+                               commands[command].needs & ARG_MAC ? "mac"
+                                                                 : "peer");
     }
     if (desc) {
         *answer = request_error("GenericError", desc);
@@ -339,8 +343,9 @@ RequestCommand request_parse(Request *request, const char *line, size_t size,
         g_free(desc);
     } else if (command == REQUEST_INVALID) {
         desc = g_strdup_printf("there is no command '%s', but query-qdes, "
-                               "info-qdes, qdes-fdb-add, qdes-fdb-del and "
-                               "qdes-fdb-flush", name);
+                               "info-qdes, qdes-fdb-add, qdes-fdb-del, "
+                               "qdes-fdb-flush, qdes-peer-add and "
+                               "qdes-peer-del", name);
         *answer = request_error("CommandNotFound", desc);
         g_free(desc);
     } else if (!take_arguments(request, command, json_node_get_object(

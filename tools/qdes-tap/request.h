@@ -14,6 +14,9 @@
  *   {"execute": "qdes-fdb-flush", "arguments": {"mac": "...", "peer": "...",
  *                                               "static": false}}
  *                             -> {"return": {"flushed": N}}
+ *   {"execute": "qdes-peer-add", "arguments": {"peer": "..."}}
+ *   {"execute": "qdes-peer-del", "arguments": {"peer": "..."}}
+ *                             -> {"return": {}}
  *   anything else             -> {"error": {"class": "...", "desc": "..."}}
  *
  * Arguments are those of the commands in qapi/qdes.json, but for "id".
@@ -35,6 +38,8 @@ typedef enum RequestCommand {
     REQUEST_FDB_ADD,
     REQUEST_FDB_DEL,
     REQUEST_FDB_FLUSH,
+    REQUEST_PEER_ADD,
+    REQUEST_PEER_DEL,
     REQUEST_INVALID,
 } RequestCommand;
 
