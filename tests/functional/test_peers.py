@@ -276,3 +276,39 @@ def test_itself_is_left_alone(net, tap):
     for peer in ('10.80.0.1', 'fd80:0::1'):
         port.process.wait_log(f'peer {peer}: this port itself')
     assert 'peer 10.80.0.2' not in port.process.log
+
+
+# --- Fabrics of listed peers ------------------------------------------------
+
+def listed(net, tap, count, options=None, **more):
+    """COUNT hosts whose ports know each other by one name, which stands for
+    all of them, with the addresses that OPTIONS say: 4, 6, or both."""
+    hosts = net.hosts(count)
+    family = options or (4, 6)
+    ports = []
+    for number, host in enumerate(hosts, 1):
+        dns = DnsServer(host)
+        if 4 in family:
+            dns.set('pool.test', A, 60, [h.address for h in hosts])
+        if 6 in family:
+            dns.set('pool.test', AAAA, 60, [h.address6 for h in hosts])
+        port = tap(host, mcast='off', peer='pool.test', **more)
+        ports.append(port.configure(f'10.0.0.{number}/24'))
+    return ports
+
+
+@pytest.mark.parametrize('family', [(4,), (6,), (4, 6)], ids=str)
+@pytest.mark.parametrize('plain', [False, True], ids=['linux', 'plain'])
+def test_fabric_by_name(net, tap, family, plain):
+    ports = listed(net, tap, 3, family,
+                   **({'plain_io': True} if plain else {}))
+    for port in ports:
+        # An endpoint for each way, and not one that is the port itself.
+        wait_for(lambda p=port: len([s for s in p.peers
+                                     if s['state'] == 'alive']) ==
+                 2 * len(family), 10, lambda p=port: str(p.peers))
+    for number in (2, 3):
+        ports[0].host.assert_ping(f'10.0.0.{number}', count=5)
+    ports[1].host.assert_ping('10.0.0.3', count=5)
+    for port in ports:
+        assert port.count('tx-control-errors') == 0

@@ -25,6 +25,8 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(config.max_macs, 8192);
     ck_assert(config.learning);
     ck_assert(config.flood_unknown);
+    ck_assert_uint_eq(config.storm, 100000);
+    ck_assert(!config.loop_guard);
     ck_assert_int_eq(config.sndbuf, 0);
     ck_assert_int_eq(config.rcvbuf, 0);
     ck_assert(!config.plain_io);
@@ -192,6 +194,11 @@ static const struct {
       "flood or drop" },
     { { .has_learning = true, .learning = false, .unknown_unicast = "drop" },
       "unknown-unicast=drop:", "learning=off" },
+    { { .storm_control = "0" }, "storm-control=0:", "off, or 1 to" },
+    { { .storm_control = "10000001" }, "storm-control=10000001:",
+      "1 to 10000000" },
+    { { .storm_control = "1k" }, "storm-control=1k:", "frames per second" },
+    { { .storm_control = "" }, "storm-control=:", "off" },
     { { .has_sndbuf = true, .sndbuf = 4095 }, "sndbuf=4095:",
       "4096 to 1073741824" },
     { { .has_rcvbuf = true, .rcvbuf = 1073741825 }, "rcvbuf=1073741825:",
@@ -208,6 +215,37 @@ START_TEST(test_bad)
     ck_assert_msg(g_str_has_prefix(err->message, bad[_i].begins) &&
                   strstr(err->message, bad[_i].says), "%s", err->message);
     g_error_free(err);
+}
+END_TEST
+
+/* Where all is flooded, only who asks for it gets a limit. */
+START_TEST(test_storm_control)
+{
+    QdesOptions options = { .has_learning = true, .learning = false };
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(config.storm, 0);
+    options.storm_control = "1";
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(config.storm, 1);
+    options.storm_control = "off";
+    options.learning = true;
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(config.storm, 0);
+}
+END_TEST
+
+START_TEST(test_loop_guard)
+{
+    QdesOptions options = { .default_loop_guard = true };
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert(config.loop_guard);
+    options.has_loop_guard = true;
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert(!config.loop_guard);
 }
 END_TEST
 
@@ -309,6 +347,8 @@ int main(void)
     tcase_add_test(tc, test_encaps);
     tcase_add_loop_test(tc, test_bad, 0, G_N_ELEMENTS(bad));
     tcase_add_loop_test(tc, test_sockets, 0, G_N_ELEMENTS(sockets));
+    tcase_add_test(tc, test_storm_control);
+    tcase_add_test(tc, test_loop_guard);
     tcase_add_test(tc, test_default_name);
     tcase_add_test(tc, test_group_scope);
     suite_add_tcase(suite, tc);

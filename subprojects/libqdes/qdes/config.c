@@ -10,6 +10,7 @@
 #include "qdes/encap.h"
 #include "qdes/name.h"
 #include "qdes/seeds.h"
+#include "qdes/storm.h"
 
 GQuark qdes_error_quark(void)
 {
@@ -341,6 +342,29 @@ static bool check_forwarding(QdesConfig *config, const QdesOptions *options,
     return true;
 }
 
+/* Where everything is flooded, a limit for floods would be one for all. */
+static bool check_storm(QdesConfig *config, const char *text, GError **errp)
+{
+    guint64 rate;
+
+    if (!text) {
+        config->storm = config->learning ? QDES_DEFAULT_STORM : 0;
+        return true;
+    }
+    if (strcmp(text, "off") == 0) {
+        config->storm = 0;
+        return true;
+    }
+    if (!g_ascii_string_to_unsigned(text, 10, 1, QDES_STORM_MAX, &rate,
+                                    NULL)) {
+        OPTION_ERROR(errp, "storm-control=%s: must be off, or 1 to %d frames "
+                     "per second", text, QDES_STORM_MAX);
+        return false;
+    }
+    config->storm = rate;
+    return true;
+}
+
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                       GError **errp)
 {
@@ -365,7 +389,8 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                      "seconds", errp) ||
         !check_range("max-macs", max_macs, 1, QDES_MAX_MAX_MACS,
                      "MAC addresses", errp) ||
-        !check_forwarding(config, options, errp)) {
+        !check_forwarding(config, options, errp) ||
+        !check_storm(config, options->storm_control, errp)) {
         return false;
     }
     if ((options->has_sndbuf &&
@@ -385,5 +410,7 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     config->mss_clamp = !options->has_mss_clamp || options->mss_clamp;
     config->vnet_hdr = !options->has_vnet_hdr || options->vnet_hdr;
     config->gso = !options->has_gso || options->gso;
+    config->loop_guard = options->has_loop_guard ? options->loop_guard
+                                                 : options->default_loop_guard;
     return true;
 }

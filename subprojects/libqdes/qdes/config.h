@@ -27,6 +27,7 @@ typedef struct QdesEncapsulation QdesEncapsulation;
 #define QDES_DEFAULT_AGEING 300             /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_MIN_AGEING 10                  /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_MAX_AGEING 1000000             /* seconds, IEEE 802.1Q 8.8.3 */
+#define QDES_DEFAULT_STORM 100000           /* flooded frames per second */
 #define QDES_DEFAULT_MAX_MACS 8192          /* entries */
 #define QDES_MAX_MAX_MACS 1048576           /* entries */
 #define QDES_MAX_PEERS 4096                 /* peers */
@@ -49,9 +50,10 @@ typedef struct QdesOptions {
     const char *encap;          /* "qdes", "vxlan" or "vxvde" */
     const char *name;           /* how peers' tables show this port */
     const char *unknown_unicast; /* "flood" or "drop" */
+    const char *storm_control;  /* frames per second, or "off" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
     bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
-    bool has_superframes;
+    bool has_superframes, has_loop_guard;
     int64_t netid;              /* 0 to 4294967295; VXLAN: to 16777215 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
@@ -62,6 +64,8 @@ typedef struct QdesOptions {
     bool vnet_hdr;              /* let the front end offer offloads */
     bool gso;                   /* use UDP_SEGMENT and UDP_GRO */
     bool superframes;           /* as one datagram, where the path has room */
+    bool loop_guard;            /* look for other ways into the fabric */
+    bool default_loop_guard;    /* taken when there is no @loop_guard */
     const char *default_name;   /* taken when @name is NULL */
 } QdesOptions;
 
@@ -83,6 +87,8 @@ typedef struct QdesConfig {
     uint32_t max_macs;
     bool learning;
     bool flood_unknown;
+    uint32_t storm;             /* flooded frames per second, 0: no limit */
+    bool loop_guard;
     int sndbuf, rcvbuf;         /* bytes, 0: the system's default */
     bool mss_clamp;
     bool vnet_hdr;              /* for the front end */

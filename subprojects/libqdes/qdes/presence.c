@@ -371,7 +371,8 @@ void qdes_fabric_say_bye(QdesFabric *f)
     const QdesPeer *peer;
     QdesAddr to;
 
-    if (f->config.has_group && qdes_fabric_send_control(f, NULL, data, size)) {
+    if (f->config.has_group &&
+        qdes_fabric_send_control(f, NULL, data, size)) {
         QDES_COUNT(&f->stats, tx_bye);
     }
     while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {

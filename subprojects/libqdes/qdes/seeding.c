@@ -151,6 +151,7 @@ void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now)
 bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now)
 {
     QdesAnswer answer;
+    bool changed = false;
     unsigned news;
 
     if (!f->resolver || fd != qdes_resolver_fd(f->resolver)) {
@@ -164,8 +165,12 @@ bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now)
                                      (QdesAddr *)answer.endpoints->data,
                                      answer.endpoints->len, answer.ttl, now);
         }
+        changed |= news & QDES_SEED_NEWS_ENDPOINTS;
         report(f, qdes_seeds_find_question(f->seeds, answer.id), news);
         qdes_answer_clear(&answer);
+    }
+    if (changed) {
+        qdes_fabric_contact_seeds(f, now);
     }
     qdes_fabric_look_up_seeds(f, now);
     return true;
@@ -183,6 +188,7 @@ bool qdes_fabric_add_peer(QdesFabric *f, const char *text, int64_t now,
                     err->message);
         return false;
     }
+    qdes_fabric_contact_seeds(f, now);
     return true;
 }
 

@@ -78,13 +78,28 @@ static void copy_entry(const QdesFdbEntry *entry, void *opaque)
     mac->moves = entry->moves;
 }
 
+static void copy_static(QdesStatus *status, const QdesStatic *entry)
+{
+    QdesStatusMac *mac = &status->fdb[status->n_macs++];
+
+    memcpy(mac->mac, entry->mac, sizeof(mac->mac));
+    mac->fixed = true;
+    mac->local = entry->local;
+    mac->peer = entry->peer;
+}
+
 static void copy_fdb(QdesStatus *status, const QdesPeers *peers,
-                     const QdesFdb *fdb, int64_t now)
+                     const QdesFdb *fdb, const QdesStatics *statics,
+                     int64_t now)
 {
     CopyEntry copy = { .status = status, .peers = peers, .now = now };
+    unsigned i;
 
-    status->fdb = g_new0(QdesStatusMac, qdes_fdb_size(fdb));
+    status->fdb = g_new0(QdesStatusMac, qdes_fdb_size(fdb) + statics->size);
     qdes_fdb_foreach(fdb, now, copy_entry, &copy);
+    for (i = 0; i < statics->size; i++) {
+        copy_static(status, &statics->entries[i]);
+    }
     if (status->n_macs) {
         qsort(status->fdb, status->n_macs, sizeof(*status->fdb),
               compare_macs);
@@ -133,6 +148,7 @@ void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
 
 QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
                             const QdesPeers *peers, const QdesFdb *fdb,
+                            const QdesStatics *statics,
                             const QdesStats *stats, int64_t now)
 {
     const QdesNetif *netif = qdes_underlay_netif(underlay);
@@ -148,7 +164,7 @@ QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
     status->loopback = netif->fallback;
     copy_peers(status, peers, fdb, config->has_group && netif->index != 0,
                now);
-    copy_fdb(status, peers, fdb, now);
+    copy_fdb(status, peers, fdb, statics, now);
     status->counters = *stats;
     add_totals(&status->counters, qdes_fdb_totals(fdb));
     QDES_COUNT_ADD(&status->counters, rx_drop_kernel,

@@ -80,6 +80,17 @@ static void add_seeds(GString *text, const QdesStatus *s, const char *indent)
     }
 }
 
+static void add_loop(GString *text, const QdesStatus *s, const char *indent)
+{
+    char addr[QDES_ADDR_STRLEN];
+
+    if (s->blocked_by_loop) {
+        g_string_append_printf(text, "%sBLOCKED BY A LOOP: %s (%s) is on the "
+                               "same LAN\n", indent, s->loop_name,
+                               qdes_addr_format(&s->loop_addr, addr));
+    }
+}
+
 static void add_peers(GString *text, const QdesStatus *s, const char *indent)
 {
     const QdesStatusPeer *peer;
@@ -124,12 +135,17 @@ static void add_fdb(GString *text, const QdesStatus *s, const char *indent)
                            s->n_macs);
     for (i = 0; i < s->n_macs; i++) {
         entry = &s->fdb[i];
-        g_string_append_printf(text, "%s  %s at %-28s age %.1f s, "
-                               "%" G_GUINT32_FORMAT " moves\n", indent,
+        g_string_append_printf(text, "%s  %s at %-28s ", indent,
                                qdes_mac_format(entry->mac, mac),
                                entry->local ? "this port" :
-                               qdes_addr_format(&entry->peer, addr),
-                               entry->age_ms / 1000.0, entry->moves);
+                               qdes_addr_format(&entry->peer, addr));
+        if (entry->fixed) {
+            g_string_append(text, "static\n");
+        } else {
+            g_string_append_printf(text, "age %.1f s, %" G_GUINT32_FORMAT
+                                   " moves\n", entry->age_ms / 1000.0,
+                                   entry->moves);
+        }
     }
 }
 
@@ -139,6 +155,7 @@ char *qdes_status_text(const QdesStatus *s, const char *indent)
     int i;
 
     add_head(text, s, indent);
+    add_loop(text, s, indent);
     add_seeds(text, s, indent);
     add_peers(text, s, indent);
     add_fdb(text, s, indent);

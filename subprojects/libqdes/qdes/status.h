@@ -51,6 +51,7 @@ typedef struct QdesStatusMac {
     uint8_t mac[6];
     bool local;                 /* on this side of the port; no peer then */
     QdesAddr peer;
+    bool fixed;                 /* static: a user said so; the next are 0 */
     int64_t age_ms;             /* since it was heard last */
     uint32_t moves;
 } QdesStatusMac;
@@ -68,6 +69,9 @@ typedef struct QdesStatus {
     bool paused;                /* the port is full, nothing is read */
     bool vnet_hdr;              /* offloads are agreed on with the port */
     bool gso;                   /* datagrams leave in trains */
+    bool blocked_by_loop;       /* the loop guard has blocked the port, as */
+    char loop_name[QDES_NAME_MAX + 1]; /* this peer is on the same LAN */
+    QdesAddr loop_addr;
     size_t n_peers;
     QdesStatusPeer *peers;
     size_t n_seeds;
