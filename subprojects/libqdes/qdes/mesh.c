@@ -102,6 +102,7 @@ static void take_count(QdesFabric *f, int64_t now)
     QdesMesh *mesh = &f->mesh;
     uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
+    int64_t interval;
 
     mesh->n_unicast = 0;
     mesh->n_group = 0;
@@ -116,7 +117,10 @@ static void take_count(QdesFabric *f, int64_t now)
             mesh->n_group++;
         }
     }
-    qdes_candidates_set_interval(mesh->candidates, qdes_fabric_interval(f));
+    interval = qdes_fabric_interval(f);
+    qdes_candidates_set_interval(mesh->candidates, interval);
+    qdes_peers_set_patience(f->peers, interval > QDES_HELLO_MS ?
+                                      QDES_HOLDS * interval : 0);
     mesh->next_count = now + COUNT_MS;
 }
 

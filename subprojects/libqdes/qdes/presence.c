@@ -13,7 +13,6 @@
 #define MAX_ANSWERS 16
 
 #define DEPARTED_MS 2000        /* how long frames may arrive after a BYE */
-#define HOLDS 3                 /* intervals that our hold time is long */
 
 /* Peers */
 
@@ -56,6 +55,12 @@ void qdes_fabric_forget_unreachable(QdesFabric *f)
     }
 }
 
+/* A peer is new, or its hold time. */
+static void watch_expiry(QdesFabric *f, uint32_t slot)
+{
+    f->next_expiry = MIN(f->next_expiry, qdes_peers_expiry(f->peers, slot));
+}
+
 void qdes_fabric_expire(QdesFabric *f, int64_t now)
 {
     uint32_t slot = QDES_PEER_NONE;
@@ -73,17 +78,9 @@ void qdes_fabric_expire(QdesFabric *f, int64_t now)
             remember_silent(f, slot);
             qdes_fabric_forget(f, slot);
         } else {
-            f->next_expiry = MIN(f->next_expiry, peer->heard + peer->hold_ms);
+            watch_expiry(f, slot);
         }
     }
-}
-
-/* A peer is new, or its hold time. */
-static void watch_expiry(QdesFabric *f, uint32_t slot)
-{
-    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
-
-    f->next_expiry = MIN(f->next_expiry, peer->heard + peer->hold_ms);
 }
 
 bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
@@ -241,7 +238,7 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
                         (f->config.superframes ?
                          QDES_WIRE_CAP_SUPERFRAME : 0),
         .mtu = QDES_FRAME_MAX,
-        .hold_time = HOLDS * qdes_fabric_interval(f) / 1000,
+        .hold_time = QDES_HOLDS * qdes_fabric_interval(f) / 1000,
         .group_heard = group_heard,
     };
 
