@@ -825,7 +825,7 @@ static size_t forge(uint8_t *data, const Node *n)
     default:
         size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
         return g_rand_boolean(sim.rng) ? size :
-               qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+               qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     }
 }
 
