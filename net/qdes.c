@@ -333,6 +333,10 @@ static QdesDelivery net_qdes_deliver(void *opaque, const struct iovec *iov,
     }
     sent = net_qdes_hand_over(s, frame, size);
     if (sent == 0) {
+        if (s->port.vnet_size && frame != s->buf) {
+            /* It may have to change: net_qdes_set_port(). */
+            memcpy(s->buf, frame, size);
+        }
         s->waiting = s->port.vnet_size ? size : 0;
         return QDES_DELIVERED_FULL;
     }

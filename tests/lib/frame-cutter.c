@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "qdes/coalesce.h"
+#include "qdes/config.h"
 #include "qdes/segment.h"
 
 #define FRAME_MAX 70000         /* bytes */
@@ -131,6 +132,50 @@ static void put_frames(QdesSegmenter *s)
     }
 }
 
+/* Superframes, each cut by what its receiver knows of it. */
+static void put_frames_of_superframes(QdesSegmenter *s)
+{
+    static uint8_t super[FRAME_MAX], frame[FRAME_MAX];
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    struct iovec payload[OUT_PIECES];
+    uint16_t segment_size = s->segment_size;
+    uint32_t n = 0;
+    uint32_t number;
+    QdesSegmenter again;
+    struct iovec iov;
+    QdesVnet vnet;
+    size_t size, at;
+    int count, i;
+    bool v6;
+
+    while (s->frames > 0) {
+        size = qdes_segment_next(s, super, payload, OUT_PIECES, &count);
+        for (i = 0, at = s->headers_size; i < count; i++) {
+            memcpy(super + at, payload[i].iov_base, payload[i].iov_len);
+            at += payload[i].iov_len;
+        }
+        iov = (struct iovec) { super, size };
+        if (size == 0 || at != size ||
+            !qdes_segment_describe(&vnet, &v6, super, size, segment_size) ||
+            qdes_segment_begin(&again, &vnet, &iov, 1, size, QDES_FRAME_MAX,
+                               false, 0) != QDES_SEGMENT_CUT) {
+            die("a superframe that nobody takes");
+        }
+        for (; again.frames > 0; n++) {
+            number = qdes_segment_next(&again, frame, payload, 1, &count);
+            if (count) {
+                memcpy(frame + again.headers_size, payload[0].iov_base,
+                       payload[0].iov_len);
+            }
+            g_byte_array_append(out, (uint8_t *)&number, sizeof(number));
+            g_byte_array_append(out, frame, number);
+        }
+    }
+    put_number(n);
+    put(out->data, out->len);
+}
+
+/* @partial: 0, 1, or 2 for superframes of a random size in between. */
 static void cut(GRand *rnd)
 {
     static uint8_t frame[FRAME_MAX];
@@ -151,11 +196,16 @@ static void cut(GRand *rnd)
         qdes_vnet_decode(&vnet, header, false);
         n = split(rnd, frame, size, iov);
         result = qdes_segment_begin(&s, &vnet, iov, n, size, max_frame,
-                                    partial, 0);
+                                    partial, partial == 2 ?
+                                    g_rand_int_range(rnd, 100, 65498) : 0);
         put(&result, 1);
         switch (result) {
         case QDES_SEGMENT_CUT:
-            put_frames(&s);
+            if (s.segment_size) {
+                put_frames_of_superframes(&s);
+            } else {
+                put_frames(&s);
+            }
             break;
         case QDES_SEGMENT_WHOLE:
             put_number(1);

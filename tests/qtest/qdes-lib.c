@@ -157,6 +157,18 @@ void station_frame(Station *st, const struct sockaddr_in *to,
     station_send(st, to, buf, HEADER_SIZE + frame->size);
 }
 
+void station_superframe(Station *st, const struct sockaddr_in *to,
+                        const Frame *frame, uint16_t segment_size)
+{
+    g_autofree uint8_t *buf = g_malloc(HEADER_SIZE + 2 + frame->size);
+
+    put_header(st, buf, DATA);
+    buf[3] = FLAG_CSUM_PARTIAL | FLAG_SUPERFRAME;
+    stw_be_p(buf + HEADER_SIZE, segment_size);
+    memcpy(buf + HEADER_SIZE + 2, frame->data, frame->size);
+    station_send(st, to, buf, HEADER_SIZE + 2 + frame->size);
+}
+
 void station_control(Station *st, const struct sockaddr_in *to, int type)
 {
     uint8_t buf[128];
@@ -217,6 +229,9 @@ static void parse_tlvs(Datagram *dg)
 bool station_read(Station *st, int fd, Datagram *dg, int ms)
 {
     int64_t end = now_ms() + ms;
+    int allowed = (st->capabilities & CAP_CSUM_PARTIAL ? FLAG_CSUM_PARTIAL
+                                                       : 0) |
+                  (st->capabilities & CAP_SUPERFRAME ? FLAG_SUPERFRAME : 0);
 
     while (readable(fd, MAX(end - now_ms(), 0))) {
         socklen_t len = sizeof(dg->from);
@@ -226,7 +241,7 @@ bool station_read(Station *st, int fd, Datagram *dg, int ms)
         g_assert_cmpint(size, >=, HEADER_SIZE);
         g_assert_cmphex(lduw_be_p(dg->buf), ==, 0x5144);
         g_assert_cmphex(dg->buf[2] >> 4, ==, 1);
-        g_assert_cmphex(dg->buf[3], <=, st->capabilities & CAP_CSUM_PARTIAL);
+        g_assert_cmphex(dg->buf[3] & ~allowed, ==, 0);
         if (ldl_be_p(dg->buf + 4) != st->netid ||
             dg->from.sin_port == st->addr.sin_port) {
             continue;
@@ -236,6 +251,12 @@ bool station_read(Station *st, int fd, Datagram *dg, int ms)
         g_assert_cmpint(dg->type, <=, BYE);
         dg->payload = dg->buf + HEADER_SIZE;
         dg->size = size - HEADER_SIZE;
+        dg->segment_size = 0;
+        if (dg->flags & FLAG_SUPERFRAME) {
+            dg->segment_size = lduw_be_p(dg->payload);
+            dg->payload += 2;
+            dg->size -= 2;
+        }
         if (dg->type != DATA) {
             g_assert_cmphex(dg->flags, ==, 0);
             parse_tlvs(dg);

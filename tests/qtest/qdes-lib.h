@@ -34,7 +34,9 @@
 #define HEADER_SIZE 8
 #define FRAME_MAX 65499
 #define FLAG_CSUM_PARTIAL 1     /* of DATA: its checksum is not finished */
+#define FLAG_SUPERFRAME 4       /* of DATA: the segment size precedes it */
 #define CAP_CSUM_PARTIAL 1      /* of a HELLO: such DATA is accepted */
+#define CAP_SUPERFRAME 2
 #define ETHERTYPE 0x88b5        /* IEEE 802: local experiments */
 
 enum { DATA = 0, HELLO = 1, BYE = 2 };
@@ -103,6 +105,7 @@ typedef struct Datagram {
     struct sockaddr_in from;
     int type;
     int flags;
+    int segment_size;           /* of a superframe, else 0 */
     const uint8_t *payload;
     size_t size;                /* of the payload */
     uint64_t instance;          /* of a HELLO or BYE */
@@ -120,6 +123,8 @@ void station_send(Station *st, const struct sockaddr_in *to,
                   const void *data, size_t size);
 void station_frame(Station *st, const struct sockaddr_in *to,
                    const Frame *frame);
+void station_superframe(Station *st, const struct sockaddr_in *to,
+                        const Frame *frame, uint16_t segment_size);
 void station_control(Station *st, const struct sockaddr_in *to, int type);
 
 /*

@@ -546,6 +546,103 @@ out:
     fabric_free(fabric);
 }
 
+/* A peer that takes superframes gets them in one piece; others do not. */
+static void test_send_whole(const void *opaque)
+{
+    bool on = !*(const char *)opaque;
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree Frame *from_a = make_frame(mac_all, mac_a, 1, 60);
+    g_autofree Datagram *dg = g_new(Datagram, 1);
+    const size_t size = 40 * SEGMENT + 77;
+    QTestState *qts;
+    Nic *nic;
+    int i;
+
+    qts = start(fabric, opaque, &nic);
+    if (!qts) {
+        goto out;
+    }
+    nic_drive(nic, DRIVER | NIC_OFFLOADS);
+    nic_fill(nic, 8);
+    a->capabilities = CAP_CSUM_PARTIAL | CAP_SUPERFRAME;
+    station_control(a, NULL, HELLO);
+    station_frame(a, NULL, from_a);
+    nic_expect(nic, from_a);
+    for (i = 0; i < ARRAY_SIZE(flows); i++) {
+        const Flow *flow = &flows[i];
+        struct virtio_net_hdr header = make_header(flow, flow->gso_type,
+                                                   SEGMENT);
+        g_autofree Frame *frame = make_packet(flow, mac_a, mac_guest, 0, size,
+                                              ACK | PSH | FIN, false);
+
+        if (!(nic->offered & flow->host)) {
+            continue;
+        }
+        nic_send_with(nic, &header, frame->data, frame->size);
+        if (!on) {
+            expect_cut(a, a->fd, mac_a, flow, size);
+            continue;
+        }
+        station_wait(a, a->fd, DATA, dg);
+        g_assert_cmphex(dg->flags, ==, FLAG_CSUM_PARTIAL | FLAG_SUPERFRAME);
+        g_assert_cmpuint(dg->segment_size, ==, SEGMENT);
+        g_assert_cmpmem(dg->payload, dg->size, frame->data, frame->size);
+    }
+    stop(qts, nic);
+out:
+    station_free(a);
+    fabric_free(fabric);
+}
+
+/* What came whole goes on so to a driver that accepts it; else it is cut. */
+static void test_receive_whole(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree uint8_t *data = g_malloc(FRAME_MAX);
+    struct virtio_net_hdr_mrg_rxbuf header;
+    struct sockaddr_in to;
+    QTestState *qts;
+    size_t size;
+    Nic *nic;
+    int i, whole;
+
+    qts = start(fabric, "", &nic);
+    if (!qts) {
+        goto out;
+    }
+    to = port_endpoint(qts, "q0");
+    for (whole = 0; whole < 2; whole++) {
+        nic_drive(nic, DRIVER | (whole ? ACCEPT_ALL : 0));
+        for (i = 0; i < ARRAY_SIZE(flows); i++) {
+            const Flow *flow = &flows[i];
+            g_autofree Frame *frame = make_packet(flow, mac_guest, mac_a, 0,
+                                                  SEGMENTS * SEGMENT, ACK,
+                                                  false);
+
+            nic_fill(nic, 64);
+            station_superframe(a, &to, frame, SEGMENT);
+            if (!whole ||
+                flow->accept != (flow->accept & nic->offered)) {
+                g_assert_cmpint(expect_segments(nic, flow, false), ==,
+                                SEGMENTS);
+                continue;
+            }
+            size = nic_receive_with(nic, &header, data, FRAME_MAX);
+            g_assert_cmpmem(data, size, frame->data, frame->size);
+            check_header(flow, &header.hdr);
+        }
+        nic_undrive(nic);
+    }
+    g_assert_cmpuint(port_count(qts, "q0", "rx-frames"), ==,
+                     2 * ARRAY_SIZE(flows));
+    stop(qts, nic);
+out:
+    station_free(a);
+    fabric_free(fabric);
+}
+
 /* Headers that contradict their frames: dropped, counted, and no harm done. */
 static void test_send_bad(void)
 {
@@ -1071,6 +1168,10 @@ int main(int argc, char **argv)
                         test_receive);
     qtest_add_data_func("/qdes/offload/send/gso", "", test_send);
     qtest_add_data_func("/qdes/offload/send/plain", ",gso=off", test_send);
+    qtest_add_data_func("/qdes/offload/whole/send", "", test_send_whole);
+    qtest_add_data_func("/qdes/offload/whole/off", ",superframes=off",
+                        test_send_whole);
+    qtest_add_func("/qdes/offload/whole/receive", test_receive_whole);
     qtest_add_func("/qdes/offload/send/bad", test_send_bad);
     qtest_add_func("/qdes/offload/change/reset", test_reset);
     qtest_add_func("/qdes/offload/change/switch", test_switch);

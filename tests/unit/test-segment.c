@@ -77,7 +77,8 @@ static void cut_run(Cut *cut)
     }
     memset(&s, 0xa5, sizeof(s));
     cut->result = qdes_segment_begin(&s, &cut->vnet, iov, cut->n_splits + 1,
-                                     cut->size, cut->max_frame, cut->partial, 0);
+                                     cut->size, cut->max_frame, cut->partial,
+                                     0);
     cut->frames = 0;
     if (cut->result == QDES_SEGMENT_CUT) {
         cut->is_partial = s.partial;
