@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * query-qdes and "info qdes"
+ * query-qdes and "info qdes", and the commands that change the FDB and the
+ * list of peers
  *
- * Both show the QdesStatus of each qdes netdev, the one in QAPI's form, the
- * other as libqdes writes it for people.
+ * The first two show the QdesStatus of each qdes netdev, the one in QAPI's
+ * form, the other as libqdes writes it for people.  What changes
+ * something is checked by libqdes, too.
  */
 
 #include "qemu/osdep.h"
@@ -73,6 +75,32 @@ static QdesPeerInfoList *peers_info(const QdesStatus *status)
     return list;
 }
 
+static QdesListedPeerList *seeds_info(const QdesStatus *status)
+{
+    QdesListedPeerList *list = NULL, **tail = &list;
+    size_t i, j;
+
+    for (i = 0; i < status->n_seeds; i++) {
+        const QdesStatusSeed *seed = &status->seeds[i];
+        QdesListedPeer *info = g_new0(QdesListedPeer, 1);
+        strList **addresses = &info->addresses;
+
+        info->peer = g_strdup(seed->spec);
+        info->state = qapi_enum_parse(&QdesListedState_lookup, seed->state, -1,
+                                      &error_abort);
+        if (seed->error) {
+            QDES_QAPI_SET_STR(info, error, g_strdup(seed->error));
+        }
+        info->since_ms = seed->since_ms;
+        for (j = 0; j < seed->n_addresses; j++) {
+            QAPI_LIST_APPEND(addresses, addr_str(&seed->addresses[j]));
+        }
+        info->left_out = seed->left_out;
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
 static QdesMacInfoList *fdb_info(const QdesStatus *status)
 {
     QdesMacInfoList *list = NULL, **tail = &list;
@@ -85,6 +113,7 @@ static QdesMacInfoList *fdb_info(const QdesStatus *status)
 
         info->mac = g_strdup(qdes_mac_format(entry->mac, buf));
         info->local = entry->local;
+        info->q_static = entry->fixed;
         if (!entry->local) {
             QDES_QAPI_SET_STR(info, peer, addr_str(&entry->peer));
         }
@@ -118,13 +147,18 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
     info->encap = qapi_enum_parse(&QdesEncap_lookup, status->encap, -1,
                                   &error_abort);
     info->local = addr_str(&status->local);
-    info->group = addr_str(&status->group);
+    info->group = status->has_group ? addr_str(&status->group) : g_strdup("");
     info->iface = g_strdup(status->iface);
     info->loopback = status->loopback;
     info->link_up = status->link_up;
     info->paused = status->paused;
     info->vnet_hdr = status->vnet_hdr;
     info->gso = status->gso;
+    if (status->blocked_by_loop) {
+        QDES_QAPI_SET_STR(info, blocked_by_loop,
+                          g_strdup(status->loop_name));
+    }
+    info->seeds = seeds_info(status);
     info->peers = peers_info(status);
     info->fdb = fdb_info(status);
     info->counters = counters_info(&status->counters);
@@ -137,6 +171,80 @@ QdesInfoList *qmp_query_qdes(Error **errp)
 
     net_qdes_foreach(query_one, &tail);
     return list;
+}
+
+/* Pass on the error of libqdes. */
+static void pass_error(Error **errp, GError *err)
+{
+    error_setg(errp, "%s", err->message);
+    g_error_free(err);
+}
+
+void qmp_qdes_fdb_add(const char *id, const char *mac,
+                      QDES_QAPI_OPTIONAL_STR(peer), Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    GError *err = NULL;
+
+    if (fabric && !qdes_fabric_add_fdb(fabric, mac, peer, &err)) {
+        pass_error(errp, err);
+    }
+}
+
+void qmp_qdes_fdb_del(const char *id, const char *mac, Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    GError *err = NULL;
+
+    if (fabric && !qdes_fabric_del_fdb(fabric, mac, &err)) {
+        pass_error(errp, err);
+    }
+}
+
+QdesFlushed *qmp_qdes_fdb_flush(const char *id, QDES_QAPI_OPTIONAL_STR(mac),
+                                QDES_QAPI_OPTIONAL_STR(peer), bool has_static,
+                                bool statics, Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    QdesFlush what = {
+        .mac = mac,
+        .peer = peer,
+        .statics = has_static && statics,
+    };
+    QdesFlushed *flushed;
+    GError *err = NULL;
+    size_t n;
+
+    if (!fabric) {
+        return NULL;
+    }
+    if (!qdes_fabric_flush_fdb(fabric, &what, &n, &err)) {
+        pass_error(errp, err);
+        return NULL;
+    }
+    flushed = g_new0(QdesFlushed, 1);
+    flushed->flushed = n;
+    return flushed;
+}
+
+void qmp_qdes_peer_add(const char *id, const char *peer, Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    GError *err = NULL;
+
+    if (fabric && !qdes_fabric_add_peer(fabric, peer, net_qdes_now(), &err)) {
+        pass_error(errp, err);
+    }
+}
+
+void qmp_qdes_peer_del(const char *id, const char *peer, Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    GError *err = NULL;
+
+    if (fabric && !qdes_fabric_del_peer(fabric, peer, net_qdes_now(), &err)) {
+        pass_error(errp, err);
+    }
 }
 
 static void print_one(NetClientState *nc, const QdesStatus *status,

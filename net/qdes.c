@@ -86,7 +86,7 @@ struct QdesState {
     uint8_t buf[NET_BUFSIZE];
 };
 
-static int64_t net_qdes_now(void)
+int64_t net_qdes_now(void)
 {
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 }
@@ -279,7 +279,9 @@ static void net_qdes_tick(void *opaque)
         return;
     }
     net_qdes_sync(s);
+    s->delivering = true;       /* the loop guard's probes */
     qdes_fabric_tick(s->fabric, net_qdes_now());
+    s->delivering = false;
 }
 
 static void net_qdes_ready(QdesWatched *watched, int events)
@@ -595,6 +597,35 @@ QdesStatus *net_qdes_status(NetClientState *nc)
     return s->fabric ? qdes_fabric_status(s->fabric, net_qdes_now()) : NULL;
 }
 
+/* An array of the strings in @list, which it borrows. */
+static const char **net_qdes_strings(const strList *list, size_t *n)
+{
+    GPtrArray *array = g_ptr_array_new();
+
+    for (; list; list = list->next) {
+        g_ptr_array_add(array, list->value);
+    }
+    *n = array->len;
+    return (const char **)g_ptr_array_free(array, false);
+}
+
+QdesFabric *net_qdes_find(const char *id, Error **errp)
+{
+    NetClientState *nc = qemu_find_netdev(id);
+    QdesState *s;
+
+    if (!nc || nc->info != &net_qdes_info) {
+        error_setg(errp, "id=%s: there is no qdes netdev of this name; "
+                   "query-qdes lists them", id);
+        return NULL;
+    }
+    s = DO_UPCAST(QdesState, nc, nc);
+    if (!s->fabric) {
+        error_setg(errp, "id=%s: the netdev is being deleted", id);
+    }
+    return s->fabric;
+}
+
 int net_init_qdes(const Netdev *netdev, const char *name,
                   NetClientState *peer, Error **errp)
 {
@@ -608,6 +639,9 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .unknown_unicast = opts->has_unknown_unicast
                            ? QdesUnknownUnicast_str(opts->unknown_unicast)
                            : NULL,
+        .storm_control = opts->storm_control,
+        .has_loop_guard = opts->has_loop_guard,
+        .loop_guard = opts->loop_guard,
         .has_netid = opts->has_netid,
         .netid = opts->netid,
         .has_ttl = opts->has_ttl,
@@ -632,11 +666,13 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .rcvbuf = MIN(opts->rcvbuf, INT64_MAX),
         .default_name = qemu_get_vm_name() ?: name,
     };
+    g_autofree const char **peers = NULL;
     g_autoptr(GError) err = NULL;
     NetClientState *nc;
     QdesConfig config;
     QdesState *s;
 
+    options.peers = peers = net_qdes_strings(opts->peers, &options.n_peers);
     if (!qdes_config_init(&config, &options, &err)) {
         error_setg(errp, "%s", err->message);
         return -1;

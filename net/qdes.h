@@ -12,6 +12,7 @@
 #define NET_QDES_H
 
 #include "net/net.h"
+#include "qdes/fabric.h"
 #include "qdes/status.h"
 
 /*
@@ -19,5 +20,14 @@
  * Returns NULL where @nc is no qdes netdev, or one that is being deleted.
  */
 QdesStatus *net_qdes_status(NetClientState *nc);
+
+/*
+ * The fabric of the netdev @id, to change something in it; NULL with @errp set
+ * where @id is no qdes netdev.
+ */
+QdesFabric *net_qdes_find(const char *id, Error **errp);
+
+/* The time, as fabrics have it. */
+int64_t net_qdes_now(void);
 
 #endif

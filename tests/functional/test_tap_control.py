@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -131,7 +132,8 @@ def test_query(port, control, host):
         status = client.ask()['return']
         assert set(status) == {
             'id', 'name', 'netid', 'encap', 'local', 'group', 'iface',
-            'loopback', 'link-up', 'paused', 'vnet-hdr', 'gso', 'peers',
+            'loopback', 'link-up', 'paused', 'vnet-hdr', 'gso', 'seeds',
+            'peers',
             'fdb', 'counters'}
         assert status['id'] == 'tap0'
         assert status['local'].startswith(f'{host.address}:')
@@ -142,6 +144,95 @@ def test_query(port, control, host):
         assert status['local'] in text
 
 
+def test_static_entries(port, control):
+    with Client(control) as client:
+        assert client.ask('qdes-fdb-add', mac='02:00:00:00:00:01',
+                          peer='192.0.2.1:4000') == {'return': {}}
+        assert client.ask('qdes-fdb-add',
+                          mac='02-00-00-00-00-FE') == {'return': {}}
+        assert client.ask()['return']['fdb'] == [
+            {'mac': '02:00:00:00:00:01', 'local': False, 'static': True,
+             'peer': '192.0.2.1:4000', 'age-ms': 0, 'moves': 0},
+            {'mac': '02:00:00:00:00:fe', 'local': True, 'static': True,
+             'age-ms': 0, 'moves': 0}]
+        text = client.ask('info-qdes')['return']
+        assert re.search(r'02:00:00:00:00:01 at 192.0.2.1:4000 +static', text)
+        assert client.ask('qdes-fdb-flush') == {'return': {'flushed': 0}}
+        assert client.ask('qdes-fdb-del',
+                          mac='02:00:00:00:00:fe') == {'return': {}}
+        assert client.ask('qdes-fdb-flush', peer='192.0.2.1:4000',
+                          static=True) == {'return': {'flushed': 1}}
+        for command, arguments, text in [
+                ('qdes-fdb-add', {'mac': 'x'}, 'mac=x: not a MAC address'),
+                ('qdes-fdb-del', {'mac': '02:00:00:00:00:fe'},
+                 'no such static entry'),
+                ('qdes-fdb-flush', {'peer': '239.1.1.1:1'}, 'endpoint')]:
+            error = client.ask(command, **arguments)['error']
+            assert error['class'] == 'GenericError'
+            assert text in error['desc']
+        assert client.ask()['return']['fdb'] == []
+
+
+def test_fdb_commands(port, control, host):
+    def tool(*args, status=0):
+        done = taptool.run(host, *args, '--control', control)
+        assert done.returncode == status, done
+        return done
+    sock = PacketSocket(host, 'tap0')
+    sock.send(frame(BROADCAST, mac(1)))
+    wait_for(lambda: mac(1) in taptool.status(control))
+    tool('fdb-add', '--mac', mac(2), '--peer', f'{host.address}:9')
+    tool('fdb-add', '--mac', mac(3))
+    assert f'{mac(2)} at {host.address}:9' in taptool.status(control)
+    done = tool('fdb-flush')
+    assert done.stdout == '1 MAC addresses forgotten\n'
+    assert mac(1) not in taptool.status(control)
+    done = tool('fdb-del', '--mac', mac(3))
+    assert done.stdout == done.stderr == ''
+    done = tool('fdb-del', '--mac', mac(3), status=1)
+    assert f'--control={control}: mac={mac(3)}: ' in done.stderr
+    assert tool('fdb-flush', '--mac', mac(2)).stdout.startswith('0 ')
+    assert tool('fdb-flush', '--mac', mac(2),
+                '--static').stdout.startswith('1 ')
+    done = tool('fdb-add', '--mac', '\udcff', status=1)
+    assert 'UTF-8' in done.stderr
+
+
+def test_peer_commands(port, control, host):
+    """What was listed while the port runs, and what is wrong with it."""
+    def tool(*args, status=0):
+        done = taptool.run(host, *args, '--control', control)
+        assert done.returncode == status, done
+        return done
+    with Client(control) as client:
+        def listed():
+            return {seed['peer']: seed['addresses']
+                    for seed in client.ask()['return']['seeds']}
+        assert listed() == {}
+        assert client.ask('qdes-peer-add', peer='127.0.0.9') == {'return': {}}
+        tool('peer-add', '--peer', '127.0.0.9:7')
+        tool('peer-add', '--peer', '127.0.0.9:20804')
+        assert listed() == {'127.0.0.9': ['127.0.0.9:20804'],
+                            '127.0.0.9:7': ['127.0.0.9:7']}
+        assert '127.0.0.9:7 resolved' in taptool.status(control)
+        tool('peer-del', '--peer', '127.0.0.9:7')
+        assert client.ask('qdes-peer-del',
+                          peer='127.0.0.9:20804') == {'return': {}}
+        assert listed() == {}
+        for command, peer, text in [
+                ('qdes-peer-add', 'h:0', 'peer h:0: '),
+                ('qdes-peer-add', '239.1.1.1', 'multicast'),
+                ('qdes-peer-add', '2001:db8::1', 'localaddr=[::]'),
+                ('qdes-peer-del', '127.0.0.9', 'not listed')]:
+            error = client.ask(command, peer=peer)['error']
+            assert error['class'] == 'GenericError'
+            assert text in error['desc']
+        error = client.ask('qdes-peer-add')['error']
+        assert error['desc'] == "qdes-peer-add: the argument 'peer' is missing"
+    done = tool('peer-del', '--peer', '127.0.0.9', status=1)
+    assert f'--control={control}: peer 127.0.0.9: not listed' in done.stderr
+
+
 def test_status_command(port, control):
     assert json.loads(taptool.status(control, '--json'))['id'] == 'tap0'
     assert taptool.status(control).startswith('tap0:\n')
@@ -150,7 +241,10 @@ def test_status_command(port, control):
 @pytest.mark.parametrize('data', [
     b'\n', b'x\n', b'{}\n', b'[]\n', b'{"execute": 1}\n', b'\0\n',
     b'\xff\xfe\n', b'{"execute": "quit"}\n', b'{"execute": "query-qdes"\n',
-    b'{"execute": "query-qdes", "arguments": {}}\n', b'[' * 4000 + b'\n'])
+    b'{"execute": "query-qdes", "arguments": {"mac": "x"}}\n',
+    b'{"execute": "qdes-fdb-add"}\n',
+    b'{"execute": "qdes-fdb-add", "arguments": {"mac": "x"}}\n',
+    b'[' * 4000 + b'\n'])
 def test_wrong_requests_are_answered(port, control, data):
     with Client(control) as client:
         client.send(data)

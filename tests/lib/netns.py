@@ -29,6 +29,7 @@ from procs import Process, wait_for
 
 CLONE_NEWNET = 0x40000000
 NETNS_DIR = '/run/netns'
+ETC_DIR = '/etc/netns'
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -59,6 +60,7 @@ def remove_namespace(name):
             with contextlib.suppress(ValueError, ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
     command(['ip', 'netns', 'del', name], check=False)
+    shutil.rmtree(f'{ETC_DIR}/{name}', ignore_errors=True)
 
 
 def namespaces(pid=None):
@@ -127,6 +129,12 @@ class Namespace:
                 _setns(own)
         finally:
             os.close(own)
+
+    def etc(self, name, text):
+        """What programs of the namespace that start now find as /etc/NAME."""
+        folder = Path(ETC_DIR, self.full_name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding='ascii')
 
     def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, proto=0):
         """A socket of this namespace, for use by the test itself."""

@@ -111,7 +111,10 @@ class TapPort(Port):
     number = 0
 
     def __init__(self, registry, host, tap='tap0', **options):
-        """OPTIONS are qdes-tap's own, with '_' for '-'; True for flags."""
+        """OPTIONS are qdes-tap's own, with '_' for '-'; True for flags.
+
+        A list is for an option that is given several times.
+        """
         super().__init__(f'{host.name}/{tap}')
         TapPort.number += 1
         self.host = host
@@ -120,9 +123,10 @@ class TapPort(Port):
         options.setdefault('name', f'{host.name}-{tap}')
         argv = [QDES_TAP, '--tap', tap, '--control', self.control]
         for key, value in options.items():
-            argv.append('--' + key.replace('_', '-'))
-            if value is not True:
-                argv.append(str(value))
+            for each in value if isinstance(value, list) else [value]:
+                argv.append('--' + key.replace('_', '-'))
+                if each is not True:
+                    argv.append(str(each))
         self.process = host.start(argv, f'qdes-{tap}')
         self.logs = LogCheck(self.process, str(self))
         self.name = options['name']

@@ -100,8 +100,11 @@ class Client:
         line, _, self.buffer = self.buffer.partition(b'\n')
         return json.loads(line)
 
-    def ask(self, command='query-qdes'):
-        self.send(json.dumps({'execute': command}).encode() + b'\n')
+    def ask(self, command='query-qdes', **arguments):
+        request = {'execute': command}
+        if arguments:
+            request['arguments'] = arguments
+        self.send(json.dumps(request).encode() + b'\n')
         return self.receive()
 
 

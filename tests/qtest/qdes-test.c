@@ -50,7 +50,8 @@ static void test_forms(void)
     g_autofree char *all = g_strdup_printf(
         "localaddr=127.0.0.1,iface=lo,mcast=%s,netid=4294967295,ttl=255,"
         "encap=qdes,name=left,,right,ageing=10,max-macs=1048576,learning=on,"
-        "unknown-unicast=drop,mss-clamp=off,vnet-hdr=off,gso=off,"
+        "unknown-unicast=drop,storm-control=1,loop-guard=off,"
+        "mss-clamp=off,vnet-hdr=off,gso=off,"
         "superframes=off,sndbuf=1M,rcvbuf=4096", fabric->mcast);
     QTestState *qts = qtest_initf(
         "-M none -nodefaults -netdev qdes,id=key,%s "
@@ -58,7 +59,8 @@ static void test_forms(void)
         "4294967295, \"mcast\": \"%s\", \"localaddr\": \"127.0.0.1\", "
         "\"iface\": \"lo\", \"ttl\": 1, \"encap\": \"qdes\", \"name\": "
         "\"left,right\", \"ageing\": 1000000, \"max-macs\": 1, \"learning\": "
-        "false, \"unknown-unicast\": \"flood\", \"mss-clamp\": false, "
+        "false, \"unknown-unicast\": \"flood\", \"storm-control\": \"off\", "
+        "\"loop-guard\": true, \"mss-clamp\": false, "
         "\"vnet-hdr\": false, \"gso\": false, \"superframes\": false, "
         "\"sndbuf\": 1048576}' ",
         all, fabric->mcast);
@@ -92,11 +94,78 @@ static void test_forms(void)
     fabric_free(fabric);
 }
 
+/* A list, in every way that it can be given. */
+static void test_peers(void)
+{
+    static const char *const ids[] = { "key", "json", "qmp", "hmp" };
+    static const char *const peers[] = { "127.0.0.2:7", "::1", "127.0.0.3" };
+    static const char *const addresses[] = {
+        "127.0.0.2:7", "[::1]:20804", "127.0.0.3:20804",
+    };
+    QTestState *qts = qtest_init(
+        "-M none -nodefaults -netdev qdes,id=key,mcast=off,"
+        "peers.0=127.0.0.2:7,peers.1=::1,peers.2=127.0.0.3 "
+        "-netdev '{\"type\": \"qdes\", \"id\": \"json\", \"mcast\": "
+        "\"off\", \"peers\": [\"127.0.0.2:7\", \"::1\", "
+        "\"127.0.0.3\"]}'");
+    g_autofree char *answer = NULL;
+    const QListEntry *entry;
+    QDict *port;
+    int i, j;
+
+    QMP(qts, "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
+        "'id': 'qmp', 'mcast': 'off', 'peers': [ '127.0.0.2:7', '::1', "
+        "'127.0.0.3' ] } }");
+    /* The monitor's own parser keeps but the last of many. */
+    answer = qtest_hmp(qts, "netdev_add qdes,id=hmp,mcast=off,"
+                       "peers=127.0.0.2:7");
+    g_assert_cmpstr(answer, ==, "");
+
+    for (i = 0; i < ARRAY_SIZE(ids); i++) {
+        int n = strcmp(ids[i], "hmp") == 0 ? 1 : ARRAY_SIZE(peers);
+        QList *seeds;
+
+        port = port_status(qts, ids[i]);
+        seeds = qdict_get_qlist(port, "seeds");
+        entry = qlist_first(seeds);
+        assert_option(port, "group", "");
+        g_assert_cmpint(qlist_size(seeds), ==, n);
+        for (j = 0; j < n; j++) {
+            QDict *seed = qobject_to(QDict, qlist_entry_obj(entry));
+            QList *found = qdict_get_qlist(seed, "addresses");
+
+            assert_option(seed, "peer", peers[j]);
+            assert_option(seed, "state", "resolved");
+            g_assert_cmpint(qlist_size(found), ==, 1);
+            g_assert_cmpstr(qstring_get_str(qobject_to(QString,
+                                            qlist_peek(found))),
+                            ==, addresses[j]);
+            entry = qlist_next(entry);
+        }
+        qobject_unref(port);
+    }
+
+    QMP(qts, "{ 'execute': 'qdes-peer-del', 'arguments': { 'id': 'qmp', "
+        "'peer': '[::1]:20804' } }");
+    QMP(qts, "{ 'execute': 'qdes-peer-add', 'arguments': { 'id': 'qmp', "
+        "'peer': '127.0.0.4' } }");
+    QMP(qts, "{ 'execute': 'qdes-peer-add', 'arguments': { 'id': 'qmp', "
+        "'peer': '127.0.0.4:20804' } }");
+    port = port_status(qts, "qmp");
+    g_assert_cmpint(qlist_size(qdict_get_qlist(port, "seeds")), ==, 3);
+    entry = qlist_first(qdict_get_qlist(port, "seeds"));
+    assert_option(qobject_to(QDict, qlist_entry_obj(qlist_next(entry))),
+                  "peer", "127.0.0.3");
+    qobject_unref(port);
+    qtest_quit(qts);
+}
+
 static void test_short_forms(void)
 {
     static const char *const forms[] = { "-nic", "-net" };
     Fabric *fabric = fabric_new();
     QTestState *qts;
+    QDict *port;
     int i;
 
     if (!has_pc_and("virtio-net-pci")) {
@@ -109,6 +178,12 @@ static void test_short_forms(void)
         g_assert_cmpint(count_ports(qts), ==, 1);
         qtest_quit(qts);
     }
+    qts = qtest_init("-M pc -net none -nic qdes,id=n,mcast=off,"
+                     "peers=127.0.0.2:7,peers=::1");
+    port = port_status(qts, "n");
+    g_assert_cmpint(qlist_size(qdict_get_qlist(port, "seeds")), ==, 2);
+    qobject_unref(port);
+    qtest_quit(qts);
     fabric_free(fabric);
 }
 
@@ -127,7 +202,17 @@ static const struct {
     { "'mcast': '239.1.1.1:0'", "mcast=239.1.1.1:0", "mcast=239.1.1.1:0: " },
     { "'mcast': '239.1.1.1:65536'", "mcast=239.1.1.1:65536",
       "mcast=239.1.1.1:65536: " },
-    { "'mcast': 'off'", "mcast=off", "mcast=off: " },
+    { "'mcast': 'off', 'iface': 'lo'", "mcast=off,iface=lo",
+      "iface=lo: with mcast=off" },
+    { "'peers': ['h:1', 'h:0']", "peers.0=h:1,peers.1=h:0",
+      "peers.1=h:0: '0' in 'h:0' is not a UDP port" },
+    { "'peers': ['239.1.1.1']", "peers.0=239.1.1.1",
+      "peers.0=239.1.1.1: '239.1.1.1' is a multicast address" },
+    { "'peers': ['']", "peers.0=", "peers.0=: '' is neither" },
+    { "'localaddr': '127.0.0.1', 'peers': ['2001:db8::1']",
+      "localaddr=127.0.0.1,peers.0=2001:db8::1", "give an IPv4 address" },
+    { "'mcast': 'off', 'peers': ['127.255.255.255']",
+      "mcast=off,peers.0=127.255.255.255", "is a broadcast address" },
     { "'netid': -1", "netid=-1", "netid=-1: must be 0 to 4294967295" },
     { "'netid': 4294967296", "netid=4294967296",
       "netid=4294967296: must be 0 to 4294967295" },
@@ -157,6 +242,9 @@ static const struct {
     { "'learning': false, 'unknown-unicast': 'drop'",
       "learning=off,unknown-unicast=drop",
       "unknown-unicast=drop: with learning=off" },
+    { "'storm-control': 'much'", "storm-control=much",
+      "storm-control=much: must be off, or 1 to 10000000" },
+    { "'loop-guard': 1", "loop-guard=maybe", "loop-guard" },
     { "'unknown-unicast': 'maybe'", "unknown-unicast=maybe", "maybe" },
     { "'sndbuf': 4095", "sndbuf=4095",
       "sndbuf=4095: must be 4096 to 1073741824" },
@@ -1133,6 +1221,208 @@ out:
     fabric_free(fabric);
 }
 
+/* --- Where MAC addresses are, storms, loops ----------------------------- */
+
+static const struct {
+    const char *command;        /* its name, and its arguments after "id" */
+    const char *error;          /* what the message has to contain */
+} bad_commands[] = {
+    { "'qdes-fdb-add', 'arguments': { 'id': 'no', 'mac': 'x' } }",
+      "id=no: there is no qdes netdev" },
+    { "'qdes-fdb-add', 'arguments': { 'id': 'qh0', 'mac': 'x' } }",
+      "id=qh0: there is no qdes netdev" },
+    { "'qdes-fdb-del', 'arguments': { 'id': 'no', 'mac': 'x' } }",
+      "id=no: there is no qdes netdev" },
+    { "'qdes-fdb-flush', 'arguments': { 'id': 'no' } }",
+      "id=no: there is no qdes netdev" },
+    { "'qdes-fdb-add', 'arguments': { 'id': 'q0' } }", "mac" },
+    { "'qdes-fdb-add', 'arguments': { 'id': 'q0', 'mac': 'x' } }",
+      "mac=x: not a MAC address" },
+    { "'qdes-fdb-add', 'arguments': { 'id': 'q0', 'mac': "
+      "'02:00:00:00:00:01', 'peer': 'there' } }", "peer=there: " },
+    { "'qdes-fdb-del', 'arguments': { 'id': 'q0', 'mac': "
+      "'02:00:00:00:00:01' } }", "there is no such static entry" },
+    { "'qdes-fdb-flush', 'arguments': { 'id': 'q0', 'mac': "
+      "'02:00:00:00:00:01', 'peer': '127.0.0.1:1' } }", "one of the two" },
+    { "'qdes-peer-add', 'arguments': { 'id': 'no', 'peer': '127.0.0.1' } }",
+      "id=no: there is no qdes netdev" },
+    { "'qdes-peer-del', 'arguments': { 'id': 'no', 'peer': '127.0.0.1' } }",
+      "id=no: there is no qdes netdev" },
+    { "'qdes-peer-add', 'arguments': { 'id': 'q0' } }", "peer" },
+    { "'qdes-peer-add', 'arguments': { 'id': 'q0', 'peer': 'h:0' } }",
+      "peer h:0: " },
+    { "'qdes-peer-del', 'arguments': { 'id': 'q0', 'peer': '127.0.0.9' } }",
+      "peer 127.0.0.9: not listed" },
+};
+
+static int flush(QTestState *qts, const char *arguments)
+{
+    QDict *response;
+    int n;
+
+    qtest_qmp_send_raw(qts, "{ \"execute\": \"qdes-fdb-flush\", "
+                       "\"arguments\": { \"id\": \"q0\"%s } }", arguments);
+    response = qtest_qmp_receive(qts);
+    g_assert(qdict_haskey(response, "return"));
+    n = qdict_get_int(qdict_get_qdict(response, "return"), "flushed");
+    qobject_unref(response);
+    return n;
+}
+
+static void test_fdb_commands(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Station *b = station_new(fabric, 7, "b");
+    g_autofree char *addr_b = station_endpoint(b);
+    Hub hub = hub_start(fabric, 7, "", "");
+    g_autofree Frame *from_a = make_frame(mac_all, mac_a, 1, 60);
+    g_autofree Frame *from_b = make_frame(mac_all, mac_b, 2, 60);
+    g_autofree Frame *to_a = make_frame(mac_a, mac_guest, 3, 60);
+    QDict *port, *entry;
+    int i;
+
+    station_frame(b, NULL, from_b);
+    hub_expect(hub.fd, from_b);
+
+    /* A user's word is worth more than a's. */
+    QMP(hub.qts, "{ 'execute': 'qdes-fdb-add', 'arguments': { 'id': 'q0', "
+        "'mac': '02:00:00:00:00:0a', 'peer': %s } }", addr_b);
+    station_frame(a, NULL, from_a);
+    hub_expect(hub.fd, from_a);
+    hub_send(hub.fd, to_a);
+    station_expect(b, b->group_fd, from_a);
+    station_expect(b, b->fd, to_a);
+    port = port_status(hub.qts, "q0");
+    entry = find_entry(port, "fdb", "mac", "02:00:00:00:00:0a");
+    g_assert(entry);
+    g_assert(qdict_get_bool(entry, "static"));
+    g_assert(!qdict_get_bool(entry, "local"));
+    assert_option(entry, "peer", addr_b);
+    entry = find_entry(port, "fdb", "mac", "02:00:00:00:00:0b");
+    g_assert(entry);
+    g_assert(!qdict_get_bool(entry, "static"));
+    g_assert(!qdict_haskey(port, "blocked-by-loop"));
+    qobject_unref(port);
+
+    /* What was learned: the addresses of b and the guest. */
+    g_assert_cmpint(flush(hub.qts, ", \"mac\": \"02:00:00:00:00:0b\""), ==, 1);
+    g_assert_cmpint(flush(hub.qts, ""), ==, 1);
+    g_assert_cmpint(flush(hub.qts, ", \"static\": true"), ==, 1);
+    QMP(hub.qts, "{ 'execute': 'qdes-fdb-add', 'arguments': { 'id': 'q0', "
+        "'mac': '02:00:00:00:00:0a' } }");
+    hub_send(hub.fd, to_a);
+    WAIT_FOR(port_count(hub.qts, "q0", "tx-drop-local") == 1);
+    QMP(hub.qts, "{ 'execute': 'qdes-fdb-del', 'arguments': { 'id': 'q0', "
+        "'mac': '02:00:00:00:00:0a' } }");
+    hub_send(hub.fd, to_a);
+    station_expect(a, a->group_fd, from_b);
+    station_expect(a, a->group_fd, to_a);
+
+    for (i = 0; i < ARRAY_SIZE(bad_commands); i++) {
+        g_autofree char *command = g_strdup_printf("{ 'execute': %s",
+                                                   bad_commands[i].command);
+        QDict *response;
+        const char *desc;
+
+        g_strdelimit(command, "'", '"');
+        qtest_qmp_send_raw(hub.qts, "%s", command);
+        response = qtest_qmp_receive(hub.qts);
+        g_assert(qdict_haskey(response, "error"));
+        desc = qdict_get_str(qdict_get_qdict(response, "error"), "desc");
+        if (!strstr(desc, bad_commands[i].error)) {
+            g_error("%s: %s", command, desc);
+        }
+        qobject_unref(response);
+    }
+    hub_stop(&hub);
+    station_free(a);
+    station_free(b);
+    fabric_free(fabric);
+}
+
+static void test_storm_control(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Hub hub = hub_start(fabric, 7, ",storm-control=2", "");
+    int i;
+
+    for (i = 0; i < 50; i++) {
+        g_autofree Frame *out = make_frame(mac_all, mac_guest, i, 60);
+
+        hub_send(hub.fd, out);
+        if (i < 2) {
+            station_expect(a, a->group_fd, out);
+        }
+    }
+    WAIT_FOR(port_count(hub.qts, "q0", "tx-frames") == 50);
+    g_assert_cmpuint(port_count(hub.qts, "q0", "tx-drop-storm"), >=, 1);
+    hub_stop(&hub);
+    station_free(a);
+    fabric_free(fabric);
+}
+
+static bool is_blocked(QTestState *qts, const char *id)
+{
+    QDict *port = port_status(qts, id);
+    bool blocked = qdict_haskey(port, "blocked-by-loop");
+
+    qobject_unref(port);
+    return blocked;
+}
+
+/* Two ports on one hub, which is what a guest that bridges two NICs is. */
+static void test_loop_guard(void)
+{
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    g_autofree char *second = g_strdup_printf(
+        "-netdev qdes,id=q1,localaddr=127.0.0.1,mcast=%s,netid=7,"
+        "loop-guard=on,name=second "
+        "-netdev hubport,id=qh1,hubid=0,netdev=q1", fabric->mcast);
+    Hub hub = hub_start(fabric, 7, ",loop-guard=on,name=first", second);
+    g_autofree Frame *out = make_frame(mac_all, mac_guest, 1, 60);
+    g_autofree Frame *in = make_frame(mac_guest, mac_a, 2, 60);
+    g_autofree uint8_t *data = g_malloc(FRAME_MAX);
+    const char *open, *shut;
+    QDict *port;
+    size_t size;
+
+    WAIT_FOR(is_blocked(hub.qts, "q0") || is_blocked(hub.qts, "q1"));
+    open = is_blocked(hub.qts, "q0") ? "q1" : "q0";
+    shut = is_blocked(hub.qts, "q0") ? "q0" : "q1";
+    g_assert(!is_blocked(hub.qts, open));
+    port = port_status(hub.qts, shut);
+    assert_option(port, "blocked-by-loop",
+                  g_str_equal(open, "q0") ? "first" : "second");
+    qobject_unref(port);
+
+    /* Each frame passes once. */
+    hub_send(hub.fd, out);
+    station_expect(a, a->group_fd, out);
+    WAIT_FOR(port_count(hub.qts, shut, "tx-drop-loop") == 1);
+    g_assert_cmpuint(port_count(hub.qts, open, "tx-flooded"), ==, 1);
+    station_frame(a, NULL, in);
+    do {
+        /* The guest's LAN sees probes as well. */
+        size = hub_receive(hub.fd, data);
+    } while (data[0] == 3 && size == 60);
+    assert_frame(in, data, size);
+    /* What the open one floods comes there, too. */
+    WAIT_FOR(port_count(hub.qts, shut, "rx-drop-loop") == 2);
+    g_assert_cmpuint(port_count(hub.qts, open, "rx-frames"), ==, 1);
+
+    /* The other one takes over when it is alone. */
+    assert_books(hub.qts, open);
+    set_link(hub.qts, open, false);
+    WAIT_FOR(!is_blocked(hub.qts, shut));
+    assert_books(hub.qts, "q1");
+    hub_stop(&hub);
+    station_free(a);
+    fabric_free(fabric);
+}
+
 /* --- What it tells ------------------------------------------------------ */
 
 static void test_status(void)
@@ -1227,6 +1517,7 @@ int main(int argc, char **argv)
 
     qtest_add_func("/qdes/options/defaults", test_defaults);
     qtest_add_func("/qdes/options/forms", test_forms);
+    qtest_add_func("/qdes/options/peers", test_peers);
     qtest_add_func("/qdes/options/short-forms", test_short_forms);
     qtest_add_func("/qdes/options/errors-qmp", test_errors_qmp);
     qtest_add_func("/qdes/options/errors-cli", test_errors_cli);
@@ -1255,6 +1546,9 @@ int main(int argc, char **argv)
     qtest_add_func("/qdes/run-time/hotplug", test_hotplug);
     qtest_add_func("/qdes/run-time/deleted-waiting", test_deleted_waiting);
     qtest_add_func("/qdes/run-time/migration", test_migration);
+    qtest_add_func("/qdes/fdb-commands", test_fdb_commands);
+    qtest_add_func("/qdes/storm-control", test_storm_control);
+    qtest_add_func("/qdes/loop-guard", test_loop_guard);
     qtest_add_func("/qdes/status", test_status);
 
     return g_test_run();

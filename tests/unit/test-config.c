@@ -25,6 +25,8 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(config.max_macs, 8192);
     ck_assert(config.learning);
     ck_assert(config.flood_unknown);
+    ck_assert_uint_eq(config.storm, 100000);
+    ck_assert(!config.loop_guard);
     ck_assert_int_eq(config.sndbuf, 0);
     ck_assert_int_eq(config.rcvbuf, 0);
     ck_assert(!config.plain_io);
@@ -66,6 +68,10 @@ END_TEST
 #define LONG_NAME \
     "0123456789012345678901234567890123456789012345678901234567890123"
 
+#define PEERS(...) \
+    .peers = (const char *const []) { __VA_ARGS__ }, \
+    .n_peers = sizeof((const char *const []) { __VA_ARGS__ }) / sizeof(char *)
+
 /* Each breaks one option; the message names it, its value, what is right. */
 static const struct {
     QdesOptions options;
@@ -73,7 +79,20 @@ static const struct {
 } bad[] = {
     { { .mcast = "10.0.0.1" }, "mcast=10.0.0.1:", "239.192.81.68" },
     { { .mcast = "2001:db8::1" }, "mcast=2001:db8::1:", "ff00::/8" },
-    { { .mcast = "off" }, "mcast=off:", "239.192.81.68" },
+    { { .mcast = "off", .iface = "lo" }, "iface=lo:", "mcast=off" },
+    { { .mcast = "off", .has_ttl = true, .ttl = 4 }, "ttl=4:", "mcast=off" },
+    { { .mcast = "off", .localaddr = "239.1.1.2" }, "localaddr=239.1.1.2:",
+      "this host" },
+    { { PEERS("h1", "h2:0") }, "peers.1=h2:0:", "1 to 65535" },
+    { { PEERS("") }, "peers.0=:", "DNS name" },
+    { { PEERS("239.1.1.1") }, "peers.0=239.1.1.1:", "mcast=" },
+    { { PEERS("255.255.255.255") }, "peers.0=255.255.255.255:", "broadcast" },
+    { { .localaddr = "127.0.0.1", PEERS("2001:db8::1") },
+      "peers.0=2001:db8::1:", "IPv4" },
+    { { .mcast = "off", .localaddr = "::1", PEERS("192.0.2.1") },
+      "peers.0=192.0.2.1:", "IPv6" },
+    { { .n_peers = 10000 }, "peers: 10000 are listed", "at most 1024" },
+    { { .n_peers = 1025 }, "peers: 1025 are listed", "DNS name" },
     { { .mcast = "239.1.1.1:0" }, "mcast=239.1.1.1:0:", "1 to 65535" },
     { { .mcast = "239.1.1.1:65536" }, "mcast=239.1.1.1:65536:",
       "1 to 65535" },
@@ -108,6 +127,11 @@ static const struct {
       "flood or drop" },
     { { .has_learning = true, .learning = false, .unknown_unicast = "drop" },
       "unknown-unicast=drop:", "learning=off" },
+    { { .storm_control = "0" }, "storm-control=0:", "off, or 1 to" },
+    { { .storm_control = "10000001" }, "storm-control=10000001:",
+      "1 to 10000000" },
+    { { .storm_control = "1k" }, "storm-control=1k:", "frames per second" },
+    { { .storm_control = "" }, "storm-control=:", "off" },
     { { .has_sndbuf = true, .sndbuf = 4095 }, "sndbuf=4095:",
       "4096 to 1073741824" },
     { { .has_rcvbuf = true, .rcvbuf = 1073741825 }, "rcvbuf=1073741825:",
@@ -124,6 +148,37 @@ START_TEST(test_bad)
     ck_assert_msg(g_str_has_prefix(err->message, bad[_i].begins) &&
                   strstr(err->message, bad[_i].says), "%s", err->message);
     g_error_free(err);
+}
+END_TEST
+
+/* Where all is flooded, only who asks for it gets a limit. */
+START_TEST(test_storm_control)
+{
+    QdesOptions options = { .has_learning = true, .learning = false };
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(config.storm, 0);
+    options.storm_control = "1";
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(config.storm, 1);
+    options.storm_control = "off";
+    options.learning = true;
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(config.storm, 0);
+}
+END_TEST
+
+START_TEST(test_loop_guard)
+{
+    QdesOptions options = { .default_loop_guard = true };
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert(config.loop_guard);
+    options.has_loop_guard = true;
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert(!config.loop_guard);
 }
 END_TEST
 
@@ -168,6 +223,53 @@ START_TEST(test_group_scope)
 }
 END_TEST
 
+/* What the unicast socket is bound to, by group, peers and local address. */
+static const struct {
+    QdesOptions options;
+    bool has_group, dual;
+    const char *local;
+} sockets[] = {
+    { { .mcast = NULL }, true, false, "0.0.0.0" },
+    { { .mcast = "ff15::1" }, true, false, "::" },
+    { { PEERS("host") }, true, true, "::" },
+    { { .mcast = "ff15::1", PEERS("192.0.2.1") }, true, true, "::" },
+    { { .mcast = "off" }, false, true, "::" },
+    { { .mcast = "off", PEERS("host", "192.0.2.1:7", "2001:db8::1") }, false,
+      true, "::" },
+    { { .mcast = "off", .localaddr = "[::]:7" }, false, true, "[::]:7" },
+    { { .localaddr = "[::]:7" }, true, true, "[::]:7" },
+    { { .mcast = "off", .localaddr = "0.0.0.0:7" }, false, false,
+      "0.0.0.0:7" },
+    { { .mcast = "off", .localaddr = "127.0.0.1" }, false, false,
+      "127.0.0.1" },
+    { { .mcast = "off", .localaddr = "::1", PEERS("2001:db8::1", "host") },
+      false, false, "::1" },
+    { { .localaddr = "127.0.0.1", PEERS("192.0.2.1") }, true, false,
+      "127.0.0.1" },
+};
+
+START_TEST(test_sockets)
+{
+    char text[QDES_ADDR_STRLEN];
+    GError *err = NULL;
+    QdesConfig config;
+    QdesAddr v4 = qdes_addr_any(true, 1);
+    QdesAddr v6 = qdes_addr_any(false, 1);
+    bool local_v4;
+
+    ck_assert_msg(qdes_config_init(&config, &sockets[_i].options, &err), "%s",
+                  err ? err->message : "");
+    ck_assert(config.has_group == sockets[_i].has_group);
+    ck_assert(config.dual == sockets[_i].dual);
+    ck_assert_str_eq(qdes_addr_format(&config.local, text),
+                     sockets[_i].local);
+    ck_assert_uint_eq(config.n_peers, sockets[_i].options.n_peers);
+    local_v4 = qdes_addr_is_v4(&config.local);
+    ck_assert(qdes_config_reaches(&config, &v4) == (config.dual || local_v4));
+    ck_assert(qdes_config_reaches(&config, &v6) == (config.dual || !local_v4));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("config");
@@ -176,6 +278,9 @@ int main(void)
     tcase_add_test(tc, test_defaults);
     tcase_add_test(tc, test_all_options);
     tcase_add_loop_test(tc, test_bad, 0, G_N_ELEMENTS(bad));
+    tcase_add_loop_test(tc, test_sockets, 0, G_N_ELEMENTS(sockets));
+    tcase_add_test(tc, test_storm_control);
+    tcase_add_test(tc, test_loop_guard);
     tcase_add_test(tc, test_default_name);
     tcase_add_test(tc, test_group_scope);
     suite_add_tcase(suite, tc);

@@ -22,6 +22,28 @@ START_TEST(test_kinds)
 }
 END_TEST
 
+START_TEST(test_parse)
+{
+    static const char *const wrong[] = {
+        "", ":", "52", "52:54:00:12:34", "52:54:00:12:34:", "52:54:00:12:34:5",
+        "52:54:00:12:34:567", "52:54:00:12:34:56:", "52:54:00:12:34:56 ",
+        " 52:54:00:12:34:56", "525400123456", "52.54.00.12.34.56",
+        "5g:54:00:12:34:56", "52:5:400:12:34:56", "-1:54:00:12:34:56",
+    };
+    uint8_t mac[QDES_MAC_SIZE];
+    char buf[QDES_MAC_STRLEN];
+    size_t i;
+
+    ck_assert(qdes_mac_parse(mac, "52:54:00:AB:cd:ff"));
+    ck_assert_str_eq(qdes_mac_format(mac, buf), "52:54:00:ab:cd:ff");
+    ck_assert(qdes_mac_parse(mac, "02-00-5e-10-00-01"));
+    ck_assert_str_eq(qdes_mac_format(mac, buf), "02:00:5e:10:00:01");
+    for (i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        ck_assert_msg(!qdes_mac_parse(mac, wrong[i]), "%s", wrong[i]);
+    }
+}
+END_TEST
+
 /* Any way of cutting a frame in three gives the same header and size. */
 START_TEST(test_peek)
 {
@@ -55,6 +77,7 @@ int main(void)
     TCase *tc = tcase_create("eth");
 
     tcase_add_test(tc, test_kinds);
+    tcase_add_test(tc, test_parse);
     tcase_add_test(tc, test_peek);
     suite_add_tcase(suite, tc);
     return unit_main(suite);

@@ -241,6 +241,7 @@ int __wrap_qdes_underlay_receive(QdesUnderlay *u, int fd,
 size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to);
 bool __wrap_qdes_underlay_segments(const QdesUnderlay *u);
 bool __wrap_qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from);
+bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *to);
 bool __wrap_qdes_underlay_unreachable(QdesUnderlay *u, QdesAddr *peer);
 uint64_t __wrap_qdes_underlay_drops(QdesUnderlay *u);
 
@@ -327,6 +328,11 @@ size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to)
 bool __wrap_qdes_underlay_segments(const QdesUnderlay *u)
 {
     return false;
+}
+
+bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *to)
+{
+    return qdes_addr_is_v4(to);
 }
 
 bool __wrap_qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)

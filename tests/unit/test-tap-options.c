@@ -132,7 +132,32 @@ static const struct {
     { "qdes-tap status --control=/c", OPTIONS_STATUS, false, "/c" },
     { "qdes-tap status --control /c --json", OPTIONS_STATUS, true, "/c" },
     { "qdes-tap --tap status", OPTIONS_RUN },
+    { "qdes-tap --tap fdb-add", OPTIONS_RUN },
+    { "qdes-tap fdb-add --help", OPTIONS_HELP },
+    { "qdes-tap fdb-add --mac m --control /c", OPTIONS_CHANGE, false, "/c" },
+    { "qdes-tap fdb-del --mac m", OPTIONS_CHANGE },
+    { "qdes-tap fdb-flush", OPTIONS_CHANGE },
 };
+
+START_TEST(test_change)
+{
+    Options options;
+
+    ck_assert(parse(&options, "qdes-tap fdb-add --mac m --peer p", NULL));
+    ck_assert_int_eq(options.request.command, REQUEST_FDB_ADD);
+    ck_assert_str_eq(options.request.mac, "m");
+    ck_assert_str_eq(options.request.peer, "p");
+    options_clear(&options);
+    ck_assert(parse(&options, "qdes-tap fdb-del --mac m", NULL));
+    ck_assert_int_eq(options.request.command, REQUEST_FDB_DEL);
+    options_clear(&options);
+    ck_assert(parse(&options, "qdes-tap fdb-flush --static", NULL));
+    ck_assert_int_eq(options.request.command, REQUEST_FDB_FLUSH);
+    ck_assert(options.request.statics);
+    ck_assert_ptr_null(options.request.mac);
+    options_clear(&options);
+}
+END_TEST
 
 START_TEST(test_mode)
 {
@@ -162,6 +187,15 @@ static const struct {
     { "qdes-tap --tap t --pcap-filter arp", OPTIONS_ERROR_USAGE, "--pcap" },
     { "qdes-tap status --tap t", OPTIONS_ERROR_USAGE, "--tap" },
     { "qdes-tap status x", OPTIONS_ERROR_USAGE, "x" },
+    { "qdes-tap status --mac m", OPTIONS_ERROR_USAGE, "--mac" },
+    { "qdes-tap fdb-add", OPTIONS_ERROR_USAGE, "--mac" },
+    { "qdes-tap fdb-del", OPTIONS_ERROR_USAGE, "--mac" },
+    { "qdes-tap fdb-del --mac m --peer p", OPTIONS_ERROR_USAGE, "--peer" },
+    { "qdes-tap fdb-flush m", OPTIONS_ERROR_USAGE, "m" },
+    { "qdes-tap fdb-flush --json", OPTIONS_ERROR_USAGE, "--json" },
+    { "qdes-tap --tap t --static", OPTIONS_ERROR_USAGE, "--static" },
+    { "qdes-tap --tap t --loop-guard yes", OPTIONS_ERROR_VALUE,
+      "--loop-guard=yes: " },
     { "qdes-tap --tap t --netid=x", OPTIONS_ERROR_VALUE, "--netid=x: " },
     { "qdes-tap --tap t --netid=", OPTIONS_ERROR_VALUE, "--netid=: " },
     { "qdes-tap --tap t --ttl 1.5", OPTIONS_ERROR_VALUE, "--ttl=1.5: " },
@@ -323,6 +357,7 @@ int main(void)
     tcase_add_test(tc, test_every_option);
     tcase_add_test(tc, test_last_one_counts);
     tcase_add_test(tc, test_range_is_not_checked_here);
+    tcase_add_test(tc, test_change);
     tcase_add_loop_test(tc, test_mode, 0, G_N_ELEMENTS(modes));
     tcase_add_loop_test(tc, test_bad_line, 0, G_N_ELEMENTS(bad_lines));
     tcase_add_loop_test(tc, test_number, 0, G_N_ELEMENTS(numbers));

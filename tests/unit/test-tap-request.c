@@ -10,19 +10,52 @@
 static const struct {
     const char *line;
     RequestCommand command;
+    const char *mac, *peer;
+    bool statics;
 } good[] = {
-    { "{\"execute\": \"query-qdes\"}", REQUEST_QUERY_QDES },
-    { "{\"execute\":\"info-qdes\"}", REQUEST_INFO_QDES },
-    { "  { \"execute\" : \"query-qdes\" } \r", REQUEST_QUERY_QDES },
+    { "{\"execute\": \"query-qdes\"}", REQUEST_QUERY_QDES, "", "" },
+    { "{\"execute\":\"info-qdes\"}", REQUEST_INFO_QDES, "", "" },
+    { "  { \"execute\" : \"query-qdes\" } \r", REQUEST_QUERY_QDES, "", "" },
+    { "{\"arguments\": {}, \"execute\": \"query-qdes\"}",
+      REQUEST_QUERY_QDES, "", "" },
+    { "{\"execute\": \"qdes-fdb-add\", \"arguments\": {\"mac\": \"m\"}}",
+      REQUEST_FDB_ADD, "m", "" },
+    { "{\"execute\": \"qdes-fdb-add\", \"arguments\": {\"mac\": \"m\", "
+      "\"peer\": \"p \\\"\"}}", REQUEST_FDB_ADD, "m", "p \"" },
+    { "{\"execute\": \"qdes-fdb-del\", \"arguments\": {\"mac\": \"\"}}",
+      REQUEST_FDB_DEL, "", "" },
+    { "{\"execute\": \"qdes-fdb-flush\"}", REQUEST_FDB_FLUSH, "", "" },
+    { "{\"execute\": \"qdes-fdb-flush\", \"arguments\": {\"static\": true, "
+      "\"peer\": \"p\"}}", REQUEST_FDB_FLUSH, "", "p", true },
+    { "{\"execute\": \"qdes-fdb-flush\", \"arguments\": "
+      "{\"static\": false, \"mac\": \"m\"}}", REQUEST_FDB_FLUSH, "m", "" },
 };
 
 START_TEST(test_good)
 {
     char *answer = NULL;
+    Request request;
+    char *line;
 
-    ck_assert_int_eq(request_parse(good[_i].line, strlen(good[_i].line),
-                                   &answer), good[_i].command);
+    ck_assert_int_eq(request_parse(&request, good[_i].line,
+                                   strlen(good[_i].line), &answer),
+                     good[_i].command);
+    ck_assert_int_eq(request.command, good[_i].command);
     ck_assert_ptr_null(answer);
+    ck_assert_str_eq(request.mac ? request.mac : "", good[_i].mac);
+    ck_assert_str_eq(request.peer ? request.peer : "", good[_i].peer);
+    ck_assert(request.statics == good[_i].statics);
+
+    /* What it is made into again means the same. */
+    line = request_line(&request);
+    request_clear(&request);
+    ck_assert_int_eq(request_parse(&request, line, strlen(line), &answer),
+                     good[_i].command);
+    ck_assert_str_eq(request.mac ? request.mac : "", good[_i].mac);
+    ck_assert_str_eq(request.peer ? request.peer : "", good[_i].peer);
+    ck_assert(request.statics == good[_i].statics);
+    request_clear(&request);
+    g_free(line);
 }
 END_TEST
 
@@ -61,6 +94,27 @@ static const struct {
     BAD("{\"execute\": [\"query-qdes\"]}", "GenericError"),
     BAD("{\"execute\": \"query-qdes\", \"x\": 1}", "GenericError"),
     BAD("{\"execute\": \"query-qdes\"} {", "GenericError"),
+    BAD("{\"execute\": \"query-qdes\", \"arguments\": 1}", "GenericError"),
+    BAD("{\"execute\": \"query-qdes\", \"arguments\": {}, \"x\": 1}",
+        "GenericError"),
+    BAD("{\"execute\": \"query-qdes\", \"arguments\": {\"mac\": \"m\"}}",
+        "GenericError"),
+    BAD("{\"execute\": \"qdes-fdb-add\"}", "GenericError"),
+    BAD("{\"execute\": \"qdes-peer-add\"}", "GenericError"),
+    BAD("{\"execute\": \"qdes-peer-add\", \"arguments\": {\"mac\": \"m\"}}",
+        "GenericError"),
+    BAD("{\"execute\": \"qdes-peer-del\", \"arguments\": {\"peer\": 1}}",
+        "GenericError"),
+    BAD("{\"execute\": \"qdes-fdb-add\", \"arguments\": {\"peer\": \"p\"}}",
+        "GenericError"),
+    BAD("{\"execute\": \"qdes-fdb-add\", \"arguments\": {\"mac\": 1}}",
+        "GenericError"),
+    BAD("{\"execute\": \"qdes-fdb-add\", \"arguments\": {\"mac\": null}}",
+        "GenericError"),
+    BAD("{\"execute\": \"qdes-fdb-del\", \"arguments\": {\"mac\": \"m\", "
+        "\"peer\": \"p\"}}", "GenericError"),
+    BAD("{\"execute\": \"qdes-fdb-flush\", \"arguments\": {\"mac\": \"m\", "
+        "\"static\": 1}}", "GenericError"),
     BAD("{\"execute\": \"quit\"}", "CommandNotFound"),
     BAD("{\"execute\": \"\"}", "CommandNotFound"),
     BAD("{\"execute\": \"\\n\\u0007\\\"\"}", "CommandNotFound"),
@@ -76,9 +130,11 @@ START_TEST(test_bad)
     JsonParser *parser = json_parser_new();
     JsonObject *object;
     char *answer = NULL;
+    Request request;
 
-    ck_assert_int_eq(request_parse(bad[_i].line, bad[_i].size, &answer),
-                     REQUEST_INVALID);
+    ck_assert_int_eq(request_parse(&request, bad[_i].line, bad[_i].size,
+                                   &answer), REQUEST_INVALID);
+    request_clear(&request);
     object = json_object_get_object_member(parse_answer(parser, answer),
                                            "error");
     ck_assert_str_eq(json_object_get_string_member(object, "class"),
@@ -95,9 +151,11 @@ START_TEST(test_deep)
 {
     char *opening = g_strnfill(REQUEST_MAX, _i ? '[' : '{');
     char *answer = NULL;
+    Request request;
 
-    ck_assert_int_eq(request_parse(opening, REQUEST_MAX, &answer),
+    ck_assert_int_eq(request_parse(&request, opening, REQUEST_MAX, &answer),
                      REQUEST_INVALID);
+    request_clear(&request);
     g_free(answer);
     g_free(opening);
 }
@@ -113,14 +171,17 @@ START_TEST(test_random_bytes)
         size_t size = g_rand_int_range(rng, 0, 60);
         char *line = g_malloc(size + 1);    /* never NULL, and ASan looks */
         char *answer = NULL;
+        Request request;
 
         for (j = 0; j < (int)size; j++) {
             line[j] = alphabet[g_rand_int_range(rng, 0,
                                                 sizeof(alphabet) - 1)];
         }
-        if (request_parse(line, size, &answer) == REQUEST_INVALID) {
+        if (request_parse(&request, line, size, &answer) ==
+            REQUEST_INVALID) {
             ck_assert(g_str_has_prefix(answer, "{\"error\":"));
         }
+        request_clear(&request);
         g_free(answer);
         g_free(line);
     }
@@ -142,6 +203,7 @@ static QdesStatus *make_status(void)
     status->netid = UINT32_MAX;
     status->encap = "qdes";
     parse_addr(&status->local, "10.0.0.1:4000");
+    status->has_group = true;
     parse_addr(&status->group, "[ff15::5144]:20804");
     strcpy(status->iface, "eth0");
     status->link_up = true;
@@ -159,6 +221,17 @@ static QdesStatus *make_status(void)
     status->peers[0].echo_sent = 10;
     status->peers[0].echo_lost = 2;
     parse_addr(&status->peers[1].address, "10.0.0.3:4002");
+    status->n_seeds = 2;
+    status->seeds = g_new0(QdesStatusSeed, 2);
+    status->seeds[0].spec = g_strdup("10.0.0.2:4001");
+    status->seeds[0].state = "resolved";
+    status->seeds[0].since_ms = 7;
+    status->seeds[0].n_addresses = 1;
+    status->seeds[0].addresses = g_new(QdesAddr, 1);
+    status->seeds[0].addresses[0] = status->peers[0].address;
+    status->seeds[1].spec = g_strdup("pool.example");
+    status->seeds[1].state = "failing";
+    status->seeds[1].error = g_strdup("no such name");
     status->n_macs = 2;
     status->fdb = g_new0(QdesStatusMac, 2);
     memcpy(status->fdb[0].mac, "\x52\x54\x00\x00\x00\x01", 6);
@@ -167,6 +240,7 @@ static QdesStatus *make_status(void)
     memcpy(status->fdb[1].mac, "\x52\x54\x00\xab\xcd\xef", 6);
     status->fdb[1].peer = status->peers[0].address;
     status->fdb[1].moves = 3;
+    status->fdb[1].fixed = true;
     for (i = 0; i < QDES_COUNTER__MAX; i++) {
         status->counters.value[i] = (uint64_t)i << 40 | i;
     }
@@ -201,7 +275,7 @@ START_TEST(test_query)
     all = json_object_get_object_member(all, "return");
     /* QdesInfo of qapi/qdes.json */
     assert_members(all, "id name netid encap local group iface loopback "
-                   "link-up paused vnet-hdr gso peers fdb counters");
+                   "link-up paused vnet-hdr gso seeds peers fdb counters");
     ck_assert_str_eq(json_object_get_string_member(all, "id"), "tap0");
     ck_assert_str_eq(json_object_get_string_member(all, "name"),
                      "k\xc3\xa4se \"1\"");
@@ -216,6 +290,23 @@ START_TEST(test_query)
     ck_assert(!json_object_get_boolean_member(all, "paused"));
     ck_assert(json_object_get_boolean_member(all, "vnet-hdr"));
     ck_assert(!json_object_get_boolean_member(all, "gso"));
+
+    array = json_object_get_array_member(all, "seeds");
+    ck_assert_uint_eq(json_array_get_length(array), 2);
+    object = json_array_get_object_element(array, 0);
+    assert_members(object, "peer state since-ms addresses left-out");
+    ck_assert_str_eq(json_object_get_string_member(object, "peer"),
+                     "10.0.0.2:4001");
+    ck_assert_str_eq(json_object_get_string_member(object, "state"),
+                     "resolved");
+    ck_assert_int_eq(json_object_get_int_member(object, "since-ms"), 7);
+    ck_assert_str_eq(json_array_get_string_element(
+                         json_object_get_array_member(object, "addresses"),
+                         0), "10.0.0.2:4001");
+    object = json_array_get_object_element(array, 1);
+    assert_members(object, "peer state error since-ms addresses left-out");
+    ck_assert_str_eq(json_object_get_string_member(object, "error"),
+                     "no such name");
 
     array = json_object_get_array_member(all, "peers");
     ck_assert_uint_eq(json_array_get_length(array), 2);
@@ -243,17 +334,18 @@ START_TEST(test_query)
     array = json_object_get_array_member(all, "fdb");
     ck_assert_uint_eq(json_array_get_length(array), 2);
     object = json_array_get_object_element(array, 0);
-    assert_members(object, "mac local age-ms moves");
+    assert_members(object, "mac local static age-ms moves");
     ck_assert(json_object_get_boolean_member(object, "local"));
     ck_assert_str_eq(json_object_get_string_member(object, "mac"),
                      "52:54:00:00:00:01");
     ck_assert_int_eq(json_object_get_int_member(object, "age-ms"), 5);
     object = json_array_get_object_element(array, 1);
-    assert_members(object, "mac local peer age-ms moves");
+    assert_members(object, "mac local static peer age-ms moves");
     ck_assert(!json_object_get_boolean_member(object, "local"));
     ck_assert_str_eq(json_object_get_string_member(object, "peer"),
                      "10.0.0.2:4001");
     ck_assert_int_eq(json_object_get_int_member(object, "moves"), 3);
+    ck_assert(json_object_get_boolean_member(object, "static"));
 
     object = json_object_get_object_member(all, "counters");
     ck_assert_uint_eq(json_object_get_size(object), QDES_COUNTER__MAX);
@@ -265,6 +357,45 @@ START_TEST(test_query)
     g_free(answer);
     g_object_unref(parser);
     qdes_status_free(status);
+}
+END_TEST
+
+/* Only of a port that is. */
+START_TEST(test_blocked)
+{
+    QdesStatus *status = make_status();
+    JsonParser *parser = json_parser_new();
+    JsonObject *object;
+    char *answer;
+    char *text;
+
+    status->blocked_by_loop = true;
+    strcpy(status->loop_name, "that \"one\"");
+    parse_addr(&status->loop_addr, "10.0.0.9:4009");
+    answer = request_answer(REQUEST_QUERY_QDES, "tap0", status);
+    object = json_object_get_object_member(parse_answer(parser, answer),
+                                           "return");
+    ck_assert_str_eq(json_object_get_string_member(object, "blocked-by-loop"),
+                     "that \"one\"");
+    text = qdes_status_text(status, "  ");
+    ck_assert_msg(strstr(text, "\n  BLOCKED BY A LOOP: that \"one\" "
+                         "(10.0.0.9:4009) "), "%s", text);
+    g_free(text);
+    g_free(answer);
+    g_object_unref(parser);
+    qdes_status_free(status);
+}
+END_TEST
+
+START_TEST(test_done)
+{
+    char *answer = request_done(REQUEST_FDB_FLUSH, 7);
+
+    ck_assert_str_eq(answer, "{\"return\":{\"flushed\":7}}\n");
+    g_free(answer);
+    answer = request_done(REQUEST_FDB_ADD, 0);
+    ck_assert_str_eq(answer, "{\"return\":{}}\n");
+    g_free(answer);
 }
 END_TEST
 
@@ -297,6 +428,8 @@ int main(void)
     tcase_add_loop_test(tc, test_deep, 0, 2);
     tcase_add_test(tc, test_random_bytes);
     tcase_add_test(tc, test_query);
+    tcase_add_test(tc, test_blocked);
+    tcase_add_test(tc, test_done);
     tcase_add_test(tc, test_info);
     suite_add_tcase(suite, tc);
     return unit_main(suite);

@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "request.h"
 #include "unixlistener.h"
 
 #define CONTROL_RETRY_MS 1000       /* until the next accept() after ENFILE */
@@ -30,6 +29,7 @@ struct Control {
     UnixListener listener;
     char *id;
     ControlStatusFunc *status;
+    ControlChangeFunc *change;
     void *opaque;
     Client *clients[CONTROL_CLIENTS]; /* NULL: a free place */
     GThreadPool *pool;              /* one thread, which makes answers */
@@ -186,21 +186,40 @@ static size_t client_take_line(Client *client, char line[REQUEST_MAX])
     return size;
 }
 
+/* Have something changed; returns the answer. */
+static char *client_change(Client *client, const Request *request)
+{
+    Control *control = client->control;
+    GError *err = NULL;
+    size_t n = 0;
+    char *answer;
+
+    if (control->change(control->opaque, request, &n, &err)) {
+        return request_done(request->command, n);
+    }
+    answer = request_error("GenericError", err->message);
+    g_error_free(err);
+    return answer;
+}
+
 static void client_next_request(Client *client)
 {
     char line[REQUEST_MAX];
     char *answer = NULL;
-    RequestCommand command;
+    Request request;
     size_t size;
 
     if (client_has_line(client)) {
         size = client_take_line(client, line);
-        command = request_parse(line, size, &answer);
-        if (command == REQUEST_INVALID) {
+        if (request_parse(&request, line, size, &answer) ==
+            REQUEST_INVALID) {
             client_set_answer(client, answer);
+        } else if (request_shows(request.command)) {
+            client_start_job(client, request.command);
         } else {
-            client_start_job(client, command);
+            client_set_answer(client, client_change(client, &request));
         }
+        request_clear(&request);
     } else if (client->filled == REQUEST_MAX) {
         client->last = true;
         client_set_answer(client, request_error("GenericError",
@@ -364,10 +383,12 @@ Control *control_new(Loop *loop, const char *path, GError **errp)
 }
 
 void control_start(Control *control, const char *id,
-                   ControlStatusFunc *status, void *opaque)
+                   ControlStatusFunc *status, ControlChangeFunc *change,
+                   void *opaque)
 {
     control->id = g_strdup(id);
     control->status = status;
+    control->change = change;
     control->opaque = opaque;
     control->done = g_async_queue_new();
     control->pool = g_thread_pool_new(job_run, control, 1, false, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Control: a Unix socket that tells the status of the port
+ * Control: a Unix socket that tells the status of the port, and changes it
  *
  * What can be asked, and how, is request.h's matter; this module keeps a
  * client, stuck or hostile, from harming the port:
@@ -25,6 +25,7 @@
 #include "qdes/status.h"
 
 #include "loop.h"
+#include "request.h"
 
 #define CONTROL_CLIENTS 16
 #define CONTROL_TIMEOUT_MS 10000
@@ -34,6 +35,10 @@ typedef struct Control Control;
 /* Take a snapshot that the caller frees with qdes_status_free(). */
 typedef QdesStatus *ControlStatusFunc(void *opaque);
 
+/* Do what @request asks to be changed; *@n is how many entries that were. */
+typedef bool ControlChangeFunc(void *opaque, const Request *request,
+                               size_t *n, GError **errp);
+
 /*
  * Make the socket @path.  Clients wait until control_start().  Not to be
  * called when there are threads.
@@ -42,7 +47,8 @@ Control *control_new(Loop *loop, const char *path, GError **errp);
 
 /* Answer from now on; @id is what the port is called. */
 void control_start(Control *control, const char *id,
-                   ControlStatusFunc *status, void *opaque);
+                   ControlStatusFunc *status, ControlChangeFunc *change,
+                   void *opaque);
 
 /* Close and remove the socket, if it is still ours.  Accepts NULL. */
 void control_free(Control *control);

@@ -101,6 +101,7 @@ static bool check_options(Program *program, Options *options, GError **errp)
     }
     options_default_name(name, host, options->tap);
     options->fabric.default_name = name;
+    options->fabric.default_loop_guard = true;
     ok = qdes_config_init(&program->config, &options->fabric, errp);
     options->fabric.default_name = NULL;
     if (!ok) {
@@ -210,17 +211,27 @@ static QdesStatus *get_status(void *opaque)
     return port_status(opaque);
 }
 
+static bool change(void *opaque, const Request *request, size_t *n,
+                   GError **errp)
+{
+    return port_change(opaque, request, n, errp);
+}
+
 static void log_ready(Program *program)
 {
     QdesStatus *status = port_status(program->port);
     char group[QDES_ADDR_STRLEN];
     char local[QDES_ADDR_STRLEN];
 
-    log_info("%s%s is ready: network ID %u, name \"%s\", group %s on %s, local "
-             "address %s", program->tap.name,
-             program->tap.created ? " (new)" : "", status->netid, status->name,
-             qdes_addr_format(&status->group, group),
-             *status->iface ? status->iface : "no interface yet",
+    g_autofree char *where =
+        !status->has_group ? g_strdup("no group") :
+        g_strdup_printf("group %s on %s",
+                        qdes_addr_format(&status->group, group),
+                        *status->iface ? status->iface : "no interface yet");
+
+    log_info("%s%s is ready: network ID %u, name \"%s\", %s, local address "
+             "%s", program->tap.name, program->tap.created ? " (new)" : "",
+             status->netid, status->name, where,
              qdes_addr_format(&status->local, local));
     qdes_status_free(status);
 }
@@ -234,7 +245,7 @@ static int run(Program *program)
     }
     if (program->control) {
         control_start(program->control, program->tap.name, get_status,
-                      program->port);
+                      change, program->port);
     }
     summary = port_summary(program->port);
     notify_ready(summary);
@@ -317,6 +328,10 @@ int main(int argc, char **argv)
     case OPTIONS_STATUS:
         signal(SIGPIPE, SIG_IGN);
         status = status_client(options.control, options.json);
+        break;
+    case OPTIONS_CHANGE:
+        signal(SIGPIPE, SIG_IGN);
+        status = change_client(options.control, &options.request);
         break;
     case OPTIONS_RUN:
         status = run_port(&options);

@@ -12,6 +12,7 @@
 typedef enum OptionKind {
     KIND_SECTION,               /* a headline of --help, no option */
     KIND_TEXT,
+    KIND_PEER,                  /* may be given again, for one more */
     KIND_NUMBER,
     KIND_SIZE,                  /* a number of bytes */
     KIND_SWITCH,                /* on or off */
@@ -41,8 +42,11 @@ static const OptionDef run_options[] = {
 
     { KIND_SECTION, .help = "The fabric" },
     { KIND_TEXT, "mcast", "ADDR[:PORT]", FABRIC(mcast), 0,
-      "multicast group to join (default: " QDES_DEFAULT_GROUP ":"
+      "multicast group to join, or off (default: " QDES_DEFAULT_GROUP ":"
       G_STRINGIFY(QDES_DEFAULT_PORT) ")" },
+    { KIND_PEER, "peer", "HOST[:PORT]", 0, 0,
+      "a peer that the group does not reach, by address or name; repeatable "
+      "(default port: " G_STRINGIFY(QDES_DEFAULT_PORT) ")" },
     { KIND_NUMBER, "netid", "N", FABRIC(netid), FABRIC(has_netid),
       "network ID, 0 to 4294967295 (default: 0)" },
     { KIND_TEXT, "localaddr", "ADDR[:PORT]", FABRIC(localaddr), 0,
@@ -85,6 +89,14 @@ static const OptionDef run_options[] = {
     { KIND_TEXT, "unknown-unicast", "flood|drop", FABRIC(unknown_unicast), 0,
       "what to do with a frame to an unknown MAC address (default: flood)" },
 
+    { KIND_TEXT, "storm-control", "N|off", FABRIC(storm_control), 0,
+      "broadcast, multicast and unknown frames to flood per second "
+      "(default: " G_STRINGIFY(QDES_DEFAULT_STORM) ", off with --learning "
+      "off)" },
+    { KIND_SWITCH, "loop-guard", "on|off", FABRIC(loop_guard),
+      FABRIC(has_loop_guard),
+      "block the port when another one is on the same LAN (default: on)" },
+
     { KIND_SECTION, .help = "Watching" },
     { KIND_TEXT, "control", "PATH", AT(control), 0,
       "answer \"qdes-tap status\" on this Unix socket" },
@@ -109,6 +121,76 @@ static const OptionDef status_options[] = {
       "$XDG_RUNTIME_DIR/qdes-tap)" },
     { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
     { 0 }
+};
+
+static const OptionDef fdb_add_options[] = {
+    { KIND_SECTION, .help = "qdes-tap fdb-add" },
+    { KIND_TEXT, "mac", "MAC", AT(request.mac), 0,
+      "the MAC address whose place is known; mandatory" },
+    { KIND_TEXT, "peer", "ADDR:PORT", AT(request.peer), 0,
+      "the peer that has it (default: it is on this side)" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
+static const OptionDef fdb_del_options[] = {
+    { KIND_SECTION, .help = "qdes-tap fdb-del" },
+    { KIND_TEXT, "mac", "MAC", AT(request.mac), 0,
+      "the MAC address that fdb-add was told; mandatory" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
+static const OptionDef fdb_flush_options[] = {
+    { KIND_SECTION, .help = "qdes-tap fdb-flush" },
+    { KIND_TEXT, "mac", "MAC", AT(request.mac), 0,
+      "only this MAC address (default: all)" },
+    { KIND_TEXT, "peer", "ADDR:PORT", AT(request.peer), 0,
+      "only those of this peer" },
+    { KIND_FLAG, "static", NULL, AT(request.statics), 0,
+      "what fdb-add was told, too" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
+static const OptionDef peer_add_options[] = {
+    { KIND_SECTION, .help = "qdes-tap peer-add" },
+    { KIND_TEXT, "peer", "HOST[:PORT]", AT(request.peer), 0,
+      "a peer to list, as when the port is started; mandatory" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
+static const OptionDef peer_del_options[] = {
+    { KIND_SECTION, .help = "qdes-tap peer-del" },
+    { KIND_TEXT, "peer", "HOST[:PORT]", AT(request.peer), 0,
+      "a listed peer to strike off the list; mandatory" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
+static const struct {
+    const char *name;
+    OptionsMode mode;
+    RequestCommand command;
+    const OptionDef *table;
+} subcommands[] = {
+    { "status", OPTIONS_STATUS, REQUEST_INVALID, status_options },
+    { "fdb-add", OPTIONS_CHANGE, REQUEST_FDB_ADD, fdb_add_options },
+    { "fdb-del", OPTIONS_CHANGE, REQUEST_FDB_DEL, fdb_del_options },
+    { "fdb-flush", OPTIONS_CHANGE, REQUEST_FDB_FLUSH, fdb_flush_options },
+    { "peer-add", OPTIONS_CHANGE, REQUEST_PEER_ADD, peer_add_options },
+    { "peer-del", OPTIONS_CHANGE, REQUEST_PEER_DEL, peer_del_options },
 };
 
 /* What GOption passes through to the callback. */
@@ -233,6 +315,14 @@ static gboolean take_value(const char *option, const char *text, void *data,
         g_ptr_array_add(state->options->strings, copy);
         *(const char **)at = copy;
         break;
+    case KIND_PEER:
+        copy = g_strdup(text);
+        g_ptr_array_add(state->options->strings, copy);
+        g_ptr_array_add(state->options->peers, copy);
+        state->options->fabric.peers =
+            (const char *const *)state->options->peers->pdata;
+        state->options->fabric.n_peers = state->options->peers->len;
+        break;
     case KIND_NUMBER:
         if (!options_parse_number(text, (int64_t *)at)) {
             return bad_number(option, text, "42 or 0x2a", errp);
@@ -313,13 +403,24 @@ static bool parse_by_table(Options *options, const OptionDef *table,
 
 bool options_parse(Options *options, int argc, char **argv, GError **errp)
 {
-    bool status = argc > 1 && g_str_equal(argv[1], "status");
+    const OptionDef *table = run_options;
+    bool is_sub = false;
+    size_t i;
 
     memset(options, 0, sizeof(*options));
+    options->peers = g_ptr_array_new();
+    options->mode = OPTIONS_RUN;
+    options->request.command = REQUEST_INVALID;
+    for (i = 0; argc > 1 && i < G_N_ELEMENTS(subcommands); i++) {
+        if (g_str_equal(argv[1], subcommands[i].name)) {
+            is_sub = true;
+            table = subcommands[i].table;
+            options->mode = subcommands[i].mode;
+            options->request.command = subcommands[i].command;
+        }
+    }
     options->strings = g_ptr_array_new_with_free_func(g_free);
-    options->mode = status ? OPTIONS_STATUS : OPTIONS_RUN;
-    if (!parse_by_table(options, status ? status_options : run_options,
-                        argv + status, errp)) {
+    if (!parse_by_table(options, table, argv + is_sub, errp)) {
         return false;
     }
     if (options->help) {
@@ -330,7 +431,21 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
         options->mode = OPTIONS_VERSION;
         return true;
     }
-    if (status) {
+    if ((options->request.command == REQUEST_PEER_ADD ||
+         options->request.command == REQUEST_PEER_DEL) &&
+        !options->request.peer) {
+        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                    "which peer? give --peer HOST");
+        return false;
+    }
+    if ((options->request.command == REQUEST_FDB_ADD ||
+         options->request.command == REQUEST_FDB_DEL) &&
+        !options->request.mac) {
+        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                    "which MAC address? give --mac MAC");
+        return false;
+    }
+    if (is_sub) {
         return true;
     }
     if (!options->tap) {
@@ -349,6 +464,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
 
 void options_clear(Options *options)
 {
+    g_ptr_array_unref(options->peers);
     g_ptr_array_unref(options->strings);
 }
 
@@ -408,13 +524,24 @@ char *options_help(void)
     GString *help = g_string_new(
         "Usage: qdes-tap --tap NAME [OPTION]...\n"
         "       qdes-tap status [--json] [--control PATH]\n"
+        "       qdes-tap fdb-add --mac MAC [--peer ADDR:PORT] "
+        "[--control PATH]\n"
+        "       qdes-tap fdb-del --mac MAC [--control PATH]\n"
+        "       qdes-tap fdb-flush [--mac MAC | --peer ADDR:PORT] [--static]\n"
+        "                          [--control PATH]\n"
+        "       qdes-tap peer-add --peer HOST[:PORT] [--control PATH]\n"
+        "       qdes-tap peer-del --peer HOST[:PORT] [--control PATH]\n"
         "Join a TAP device to a QDES fabric, a distributed Ethernet switch;\n"
-        "or show what a running port knows.\n");
+        "or show what a running port knows; or change that.\n");
+    size_t i;
 
     help_table(help, run_options);
-    help_table(help, status_options);
+    for (i = 0; i < G_N_ELEMENTS(subcommands); i++) {
+        help_table(help, subcommands[i].table);
+    }
     g_string_append(help, "\nExamples:\n"
         "  qdes-tap --tap tap0 --netid 42\n"
+        "  qdes-tap --tap tap0 --mcast off --peer fabric.example.org\n"
         "  qdes-tap --tap tap0 --pcap - | wireshark -k -i -\n");
     return g_string_free(help, false);
 }

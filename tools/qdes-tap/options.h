@@ -2,7 +2,7 @@
 /*
  * The command line of qdes-tap
  *
- * Two tables, one for running a port and one for "qdes-tap status", say
+ * Tables, one for running a port and one for each sub-command, say
  * everything about each option: name, argument, where its value goes, help.
  * Parsing and --help both come from them; a test holds the man page against
  * --help.
@@ -19,9 +19,12 @@
 
 #include "qdes/config.h"
 
+#include "request.h"
+
 typedef enum OptionsMode {
     OPTIONS_RUN,                /* be a port */
     OPTIONS_STATUS,             /* ask a running one */
+    OPTIONS_CHANGE,             /* have a running one change something */
     OPTIONS_HELP,
     OPTIONS_VERSION,
 } OptionsMode;
@@ -37,8 +40,10 @@ typedef struct Options {
     bool plain_io;
     bool quiet;
     bool json;                  /* of OPTIONS_STATUS */
+    Request request;            /* of OPTIONS_CHANGE; borrows its strings */
     bool help;
     bool version;
+    GPtrArray *peers;           /* of fabric.peers */
     GPtrArray *strings;         /* owns what the pointers above point to */
 } Options;
 

@@ -63,6 +63,8 @@ static void port_check_link(Port *port, int64_t now)
         return;
     }
     if (up == port->link_up) {
+        /* It may have been put into a bridge, or another one that it is in. */
+        qdes_fabric_suspect(port->fabric, now);
         return;
     }
     port->link_up = up;
@@ -305,6 +307,33 @@ Port *port_new(Loop *loop, Tap *tap, Capture *capture,
 QdesStatus *port_status(Port *port)
 {
     return qdes_fabric_status(port->fabric, loop_now());
+}
+
+bool port_change(Port *port, const Request *request, size_t *n, GError **errp)
+{
+    QdesFlush flush = {
+        .mac = request->mac,
+        .peer = request->peer,
+        .statics = request->statics,
+    };
+
+    switch (request->command) {
+    case REQUEST_FDB_ADD:
+        return qdes_fabric_add_fdb(port->fabric, request->mac, request->peer,
+                                   errp);
+    case REQUEST_FDB_DEL:
+        return qdes_fabric_del_fdb(port->fabric, request->mac, errp);
+    case REQUEST_FDB_FLUSH:
+        return qdes_fabric_flush_fdb(port->fabric, &flush, n, errp);
+    case REQUEST_PEER_ADD:
+        return qdes_fabric_add_peer(port->fabric, request->peer, loop_now(),
+                                    errp);
+    case REQUEST_PEER_DEL:
+        return qdes_fabric_del_peer(port->fabric, request->peer, loop_now(),
+                                    errp);
+    default:
+        g_assert_not_reached();
+    }
 }
 
 char *port_summary(Port *port)

@@ -23,6 +23,7 @@
 
 #include "capture.h"
 #include "loop.h"
+#include "request.h"
 #include "tap.h"
 
 typedef struct Port Port;
@@ -38,6 +39,9 @@ Port *port_new(Loop *loop, Tap *tap, Capture *capture,
 
 /* A snapshot; free it with qdes_status_free(). */
 QdesStatus *port_status(Port *port);
+
+/* Do what @request asks to be changed; *@n is how many entries that were. */
+bool port_change(Port *port, const Request *request, size_t *n, GError **errp);
 
 /* One line for people; g_free() it. */
 char *port_summary(Port *port);

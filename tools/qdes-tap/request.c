@@ -3,9 +3,24 @@
 
 #include <json-glib/json-glib.h>
 
-static const char *const command_names[] = {
-    [REQUEST_QUERY_QDES] = "query-qdes",
-    [REQUEST_INFO_QDES] = "info-qdes",
+enum {
+    ARG_MAC = 1,
+    ARG_PEER = 2,
+    ARG_STATIC = 4,
+};
+
+static const struct {
+    const char *name;
+    int takes, needs;           /* masks of ARG_ */
+} commands[] = {
+    [REQUEST_QUERY_QDES] = { "query-qdes" },
+    [REQUEST_INFO_QDES] = { "info-qdes" },
+    [REQUEST_FDB_ADD] = { "qdes-fdb-add", ARG_MAC | ARG_PEER, ARG_MAC },
+    [REQUEST_FDB_DEL] = { "qdes-fdb-del", ARG_MAC, ARG_MAC },
+    [REQUEST_FDB_FLUSH] = { "qdes-fdb-flush",
+                            ARG_MAC | ARG_PEER | ARG_STATIC, 0 },
+    [REQUEST_PEER_ADD] = { "qdes-peer-add", ARG_PEER, ARG_PEER },
+    [REQUEST_PEER_DEL] = { "qdes-peer-del", ARG_PEER, ARG_PEER },
 };
 
 static void add_string(JsonBuilder *b, const char *name, const char *value)
@@ -61,6 +76,36 @@ static void add_peers(JsonBuilder *b, const QdesStatus *status)
     json_builder_end_array(b);
 }
 
+static void add_seeds(JsonBuilder *b, const QdesStatus *status)
+{
+    char buf[QDES_ADDR_STRLEN];
+    size_t i, j;
+
+    json_builder_set_member_name(b, "seeds");
+    json_builder_begin_array(b);
+    for (i = 0; i < status->n_seeds; i++) {
+        const QdesStatusSeed *seed = &status->seeds[i];
+
+        json_builder_begin_object(b);
+        add_string(b, "peer", seed->spec);
+        add_string(b, "state", seed->state);
+        if (seed->error) {
+            add_string(b, "error", seed->error);
+        }
+        add_int(b, "since-ms", seed->since_ms);
+        json_builder_set_member_name(b, "addresses");
+        json_builder_begin_array(b);
+        for (j = 0; j < seed->n_addresses; j++) {
+            json_builder_add_string_value(
+                b, qdes_addr_format(&seed->addresses[j], buf));
+        }
+        json_builder_end_array(b);
+        add_int(b, "left-out", seed->left_out);
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+}
+
 static void add_fdb(JsonBuilder *b, const QdesStatus *status)
 {
     size_t i;
@@ -74,6 +119,7 @@ static void add_fdb(JsonBuilder *b, const QdesStatus *status)
         json_builder_begin_object(b);
         add_string(b, "mac", qdes_mac_format(entry->mac, buf));
         add_bool(b, "local", entry->local);
+        add_bool(b, "static", entry->fixed);
         if (!entry->local) {
             add_addr(b, "peer", &entry->peer);
         }
@@ -105,13 +151,21 @@ static void add_status(JsonBuilder *b, const char *id,
     add_int(b, "netid", status->netid);
     add_string(b, "encap", status->encap);
     add_addr(b, "local", &status->local);
-    add_addr(b, "group", &status->group);
+    if (status->has_group) {
+        add_addr(b, "group", &status->group);
+    } else {
+        add_string(b, "group", "");
+    }
     add_string(b, "iface", status->iface);
     add_bool(b, "loopback", status->loopback);
     add_bool(b, "link-up", status->link_up);
     add_bool(b, "paused", status->paused);
     add_bool(b, "vnet-hdr", status->vnet_hdr);
     add_bool(b, "gso", status->gso);
+    if (status->blocked_by_loop) {
+        add_string(b, "blocked-by-loop", status->loop_name);
+    }
+    add_seeds(b, status);
     add_peers(b, status);
     add_fdb(b, status);
     add_counters(b, &status->counters);
@@ -188,14 +242,84 @@ static const char *find_execute(JsonNode *root, const char **why)
         *why = "there is no \"execute\" with the name of a command";
         return NULL;
     }
-    if (json_object_get_size(object) != 1) {
-        *why = "besides \"execute\", nothing is understood";
+    if (json_object_get_size(object) !=
+        1u + json_object_has_member(object, "arguments")) {
+        *why = "besides \"execute\" and \"arguments\", nothing is understood";
         return NULL;
     }
     return json_node_get_string(node);
 }
 
-RequestCommand request_parse(const char *line, size_t size, char **answer)
+static bool holds(JsonNode *node, GType type)
+{
+    return JSON_NODE_HOLDS_VALUE(node) &&
+           json_node_get_value_type(node) == type;
+}
+
+/* Take one argument.  Returns which, or 0 when it is none of @takes. */
+static int take_argument(Request *request, int takes, const char *name,
+                         JsonNode *value)
+{
+    if ((takes & ARG_MAC) && g_str_equal(name, "mac") &&
+        holds(value, G_TYPE_STRING)) {
+        request->mac = json_node_dup_string(value);
+        return ARG_MAC;
+    }
+    if ((takes & ARG_PEER) && g_str_equal(name, "peer") &&
+        holds(value, G_TYPE_STRING)) {
+        request->peer = json_node_dup_string(value);
+        return ARG_PEER;
+    }
+    if ((takes & ARG_STATIC) && g_str_equal(name, "static") &&
+        holds(value, G_TYPE_BOOLEAN)) {
+        request->statics = json_node_get_boolean(value);
+        return ARG_STATIC;
+    }
+    return 0;
+}
+
+/* Returns false with *@answer set when they are not what is needed. */
+static bool take_arguments(Request *request, RequestCommand command,
+                           JsonObject *object, char **answer)
+{
+    JsonNode *node = json_object_get_member(object, "arguments");
+    int given = 0;
+    JsonObjectIter iter;
+    const char *name;
+    JsonNode *value;
+    char *desc = NULL;
+    int taken;
+
+    if (node && !JSON_NODE_HOLDS_OBJECT(node)) {
+        desc = g_strdup("\"arguments\" is not an object");
+    } else if (node) {
+        json_object_iter_init(&iter, json_node_get_object(node));
+        while (!desc && json_object_iter_next(&iter, &name, &value)) {
+            taken = take_argument(request, commands[command].takes, name,
+                                  value);
+            if (!taken) {
+                desc = g_strdup_printf("%s: the argument '%s' is unknown or "
+                                       "of the wrong type",
+                                       commands[command].name, name);
+            }
+            given |= taken;
+        }
+    }
+    if (!desc && (commands[command].needs & ~given)) {
+        desc = g_strdup_printf("%s: the argument '%s' is missing",
+                               commands[command].name,
+                               commands[command].needs & ARG_MAC ? "mac"
+                                                                 : "peer");
+    }
+    if (desc) {
+        *answer = request_error("GenericError", desc);
+        g_free(desc);
+    }
+    return !desc;
+}
+
+RequestCommand request_parse(Request *request, const char *line, size_t size,
+                             char **answer)
 {
     JsonParser *parser = json_parser_new();
     RequestCommand command = REQUEST_INVALID;
@@ -205,6 +329,7 @@ RequestCommand request_parse(const char *line, size_t size, char **answer)
     char *desc;
     size_t i;
 
+    *request = (Request) { .command = REQUEST_INVALID };
     if (!g_utf8_validate(line, size, NULL)) {
         why = "not UTF-8";
     } else if (!json_parser_load_from_data(parser, line, size, &err)) {
@@ -213,8 +338,8 @@ RequestCommand request_parse(const char *line, size_t size, char **answer)
         name = find_execute(json_parser_get_root(parser), &why);
     }
     if (name) {
-        for (i = 0; i < G_N_ELEMENTS(command_names); i++) {
-            if (g_str_equal(name, command_names[i])) {
+        for (i = 0; i < G_N_ELEMENTS(commands); i++) {
+            if (g_str_equal(name, commands[i].name)) {
                 command = i;
             }
         }
@@ -225,12 +350,68 @@ RequestCommand request_parse(const char *line, size_t size, char **answer)
         *answer = request_error("GenericError", desc);
         g_free(desc);
     } else if (command == REQUEST_INVALID) {
-        desc = g_strdup_printf("there is no command '%s', but query-qdes and "
-                               "info-qdes", name);
+        desc = g_strdup_printf("there is no command '%s', but query-qdes, "
+                               "info-qdes, qdes-fdb-add, qdes-fdb-del, "
+                               "qdes-fdb-flush, qdes-peer-add and "
+                               "qdes-peer-del", name);
         *answer = request_error("CommandNotFound", desc);
         g_free(desc);
+    } else if (!take_arguments(request, command, json_node_get_object(
+                                   json_parser_get_root(parser)), answer)) {
+        command = REQUEST_INVALID;
     }
+    request->command = command;
     g_clear_error(&err);
     g_object_unref(parser);
     return command;
+}
+
+void request_clear(Request *request)
+{
+    g_clear_pointer(&request->mac, g_free);
+    g_clear_pointer(&request->peer, g_free);
+}
+
+char *request_line(const Request *request)
+{
+    JsonBuilder *b = json_builder_new();
+
+    json_builder_begin_object(b);
+    add_string(b, "execute", commands[request->command].name);
+    if (!request_shows(request->command)) {
+        json_builder_set_member_name(b, "arguments");
+        json_builder_begin_object(b);
+        if (request->mac) {
+            add_string(b, "mac", request->mac);
+        }
+        if (request->peer) {
+            add_string(b, "peer", request->peer);
+        }
+        if (request->statics) {
+            add_bool(b, "static", true);
+        }
+        json_builder_end_object(b);
+    }
+    json_builder_end_object(b);
+    return finish(b);
+}
+
+bool request_shows(RequestCommand command)
+{
+    return command == REQUEST_QUERY_QDES || command == REQUEST_INFO_QDES;
+}
+
+char *request_done(RequestCommand command, size_t n)
+{
+    JsonBuilder *b = json_builder_new();
+
+    json_builder_begin_object(b);
+    json_builder_set_member_name(b, "return");
+    json_builder_begin_object(b);
+    if (command == REQUEST_FDB_FLUSH) {
+        add_int(b, "flushed", n);
+    }
+    json_builder_end_object(b);
+    json_builder_end_object(b);
+    return finish(b);
 }

@@ -8,7 +8,18 @@
  *   {"execute": "query-qdes"} -> {"return": {...}}, the fields of QdesInfo in
  *                                qapi/qdes.json, "id" being the TAP's name
  *   {"execute": "info-qdes"}  -> {"return": "..."}, the text for people
+ *   {"execute": "qdes-fdb-add", "arguments": {"mac": "...", "peer": "..."}}
+ *   {"execute": "qdes-fdb-del", "arguments": {"mac": "..."}}
+ *                             -> {"return": {}}
+ *   {"execute": "qdes-fdb-flush", "arguments": {"mac": "...", "peer": "...",
+ *                                               "static": false}}
+ *                             -> {"return": {"flushed": N}}
+ *   {"execute": "qdes-peer-add", "arguments": {"peer": "..."}}
+ *   {"execute": "qdes-peer-del", "arguments": {"peer": "..."}}
+ *                             -> {"return": {}}
  *   anything else             -> {"error": {"class": "...", "desc": "..."}}
+ *
+ * Arguments are those of the commands in qapi/qdes.json, but for "id".
  *
  * Pure.  Answers end in a newline; the caller frees them with g_free().  They
  * are made from a snapshot and nothing else, so any thread may make them.
@@ -24,16 +35,42 @@
 typedef enum RequestCommand {
     REQUEST_QUERY_QDES,
     REQUEST_INFO_QDES,
+    REQUEST_FDB_ADD,
+    REQUEST_FDB_DEL,
+    REQUEST_FDB_FLUSH,
+    REQUEST_PEER_ADD,
+    REQUEST_PEER_DEL,
     REQUEST_INVALID,
 } RequestCommand;
 
-/*
- * Understand the request of @size bytes at @line.  When that fails, *@answer
- * says why.
- */
-RequestCommand request_parse(const char *line, size_t size, char **answer);
+/* What was asked, or is to be.  Strings are NULL where there are none. */
+typedef struct Request {
+    RequestCommand command;
+    char *mac;
+    char *peer;
+    bool statics;               /* "static" */
+} Request;
 
-/* The answer to a valid request. */
+/*
+ * Understand the request of @size bytes at @line.  When that fails, the
+ * command is REQUEST_INVALID, and *@answer says why.  request_clear() is
+ * needed in both cases.
+ */
+RequestCommand request_parse(Request *request, const char *line, size_t size,
+                             char **answer);
+
+void request_clear(Request *request);
+
+/* The line that asks @request. */
+char *request_line(const Request *request);
+
+/* Does it ask for something to be shown, and not to be changed? */
+bool request_shows(RequestCommand command);
+
+/* The answer that something was changed; @n entries by REQUEST_FDB_FLUSH. */
+char *request_done(RequestCommand command, size_t n);
+
+/* The answer to a valid request that shows something. */
 char *request_answer(RequestCommand command, const char *id,
                      const QdesStatus *status);
 

@@ -194,7 +194,39 @@ static const char *error_desc(JsonObject *object)
         json_node_get_object(node), "desc", NULL);
 }
 
-static bool print_answer(const char *path, const GString *answer, bool json)
+/* What was asked for, for printing. */
+typedef enum Answer {
+    ANSWER_TEXT,
+    ANSWER_JSON,
+    ANSWER_CHANGE,
+} Answer;
+
+static bool is_expected(JsonNode *value, Answer kind)
+{
+    return kind == ANSWER_TEXT ? JSON_NODE_HOLDS_VALUE(value) &&
+                                 json_node_get_string(value) :
+                                 JSON_NODE_HOLDS_OBJECT(value);
+}
+
+/* How many entries were flushed, where that was asked for. */
+static bool print_change(JsonNode *value)
+{
+    JsonObject *object = json_node_get_object(value);
+    int64_t n = json_object_get_int_member_with_default(object, "flushed", -1);
+    char *text;
+    bool ok;
+
+    if (n < 0) {
+        return true;
+    }
+    text = g_strdup_printf("%" G_GINT64_FORMAT " MAC addresses forgotten\n",
+                           n);
+    ok = print_text(text);
+    g_free(text);
+    return ok;
+}
+
+static bool print_answer(const char *path, const GString *answer, Answer kind)
 {
     JsonParser *parser = json_parser_new();
     JsonNode *root;
@@ -209,20 +241,21 @@ static bool print_answer(const char *path, const GString *answer, bool json)
         value = json_object_get_member(json_node_get_object(root), "return");
         desc = error_desc(json_node_get_object(root));
     }
-    if (value && (json ? JSON_NODE_HOLDS_OBJECT(value)
-                       : JSON_NODE_HOLDS_VALUE(value) &&
-                         json_node_get_string(value))) {
-        ok = print_value(value, json);
-    } else {
+    if (!value || !is_expected(value, kind)) {
         log_error("--control=%s: %s", path,
                   desc ? desc : "the answer makes no sense; is this the "
                                 "socket of a qdes-tap?");
+    } else if (kind == ANSWER_CHANGE) {
+        ok = print_change(value);
+    } else {
+        ok = print_value(value, kind == ANSWER_JSON);
     }
     g_object_unref(parser);
     return ok;
 }
 
-int status_client(const char *path, bool json)
+/* Ask, and print the answer.  Returns the exit status. */
+static int client(const char *path, const char *request, Answer kind)
 {
     char *found = path ? NULL : find_socket();
     GString *answer;
@@ -232,10 +265,9 @@ int status_client(const char *path, bool json)
         return 1;
     }
     path = path ? path : found;
-    answer = ask(path, json ? "{\"execute\": \"query-qdes\"}\n"
-                            : "{\"execute\": \"info-qdes\"}\n");
+    answer = ask(path, request);
     if (answer) {
-        ok = print_answer(path, answer, json);
+        ok = print_answer(path, answer, kind);
         g_string_free(answer, true);
     } else {
         ok = false;
@@ -243,4 +275,32 @@ int status_client(const char *path, bool json)
     }
     g_free(found);
     return ok ? 0 : 1;
+}
+
+int status_client(const char *path, bool json)
+{
+    Request request = {
+        .command = json ? REQUEST_QUERY_QDES : REQUEST_INFO_QDES,
+    };
+    char *line = request_line(&request);
+    int status = client(path, line, json ? ANSWER_JSON : ANSWER_TEXT);
+
+    g_free(line);
+    return status;
+}
+
+int change_client(const char *path, const Request *request)
+{
+    char *line;
+    int status;
+
+    if ((request->mac && !g_utf8_validate(request->mac, -1, NULL)) ||
+        (request->peer && !g_utf8_validate(request->peer, -1, NULL))) {
+        log_error("--mac or --peer is not UTF-8; give addresses");
+        return 1;
+    }
+    line = request_line(request);
+    status = client(path, line, ANSWER_CHANGE);
+    g_free(line);
+    return status;
 }

@@ -11,10 +11,15 @@
 
 #include <stdbool.h>
 
+#include "request.h"
+
 /*
  * Ask the port at @path (NULL: the only one in the usual directories) and
  * print its status to stdout, as JSON or as text.  Returns the exit status.
  */
 int status_client(const char *path, bool json);
+
+/* The same to have something changed. */
+int change_client(const char *path, const Request *request);
 
 #endif

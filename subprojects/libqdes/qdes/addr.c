@@ -232,14 +232,21 @@ socklen_t qdes_addr_to_sockaddr(const QdesAddr *addr,
                                 struct sockaddr_storage *ss)
 {
     struct sockaddr_in sin = { .sin_family = AF_INET };
+
+    if (!qdes_addr_is_v4(addr)) {
+        return qdes_addr_to_sockaddr6(addr, ss);
+    }
+    sin.sin_port = htons(addr->port);
+    memcpy(&sin.sin_addr, addr->ip + sizeof(v4_prefix), 4);
+    memcpy(ss, &sin, sizeof(sin));
+    return sizeof(sin);
+}
+
+socklen_t qdes_addr_to_sockaddr6(const QdesAddr *addr,
+                                 struct sockaddr_storage *ss)
+{
     struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6 };
 
-    if (qdes_addr_is_v4(addr)) {
-        sin.sin_port = htons(addr->port);
-        memcpy(&sin.sin_addr, addr->ip + sizeof(v4_prefix), 4);
-        memcpy(ss, &sin, sizeof(sin));
-        return sizeof(sin);
-    }
     sin6.sin6_port = htons(addr->port);
     sin6.sin6_scope_id = addr->scope;
     memcpy(&sin6.sin6_addr, addr->ip, sizeof(addr->ip));

@@ -80,4 +80,8 @@ bool qdes_addr_from_sockaddr(QdesAddr *addr, const struct sockaddr *sa);
 socklen_t qdes_addr_to_sockaddr(const QdesAddr *addr,
                                 struct sockaddr_storage *ss);
 
+/* The same for a socket of both families: AF_INET6 always. */
+socklen_t qdes_addr_to_sockaddr6(const QdesAddr *addr,
+                                 struct sockaddr_storage *ss);
+
 #endif

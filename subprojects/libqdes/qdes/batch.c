@@ -44,8 +44,12 @@ static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
     }
     way = qdes_fabric_find_way(f, datagram + QDES_WIRE_HEADER_SIZE, now,
                                &slot);
-    if (way == QDES_WAY_DROP) {
+    if (way == QDES_WAY_DROP ||
+        (way == QDES_WAY_FLOOD && !qdes_fabric_may_flood(f, now))) {
         return false;
+    }
+    if (way == QDES_WAY_FLOOD) {
+        qdes_storm_charge(&f->storm, 1);
     }
     qdes_fabric_set_destination(f, frame, way, slot);
     return true;

@@ -9,6 +9,7 @@
 
 #include "qdes/name.h"
 #include "qdes/seeds.h"
+#include "qdes/storm.h"
 
 GQuark qdes_error_quark(void)
 {
@@ -48,10 +49,8 @@ static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
         mcast = QDES_DEFAULT_GROUP;
     }
     if (strcmp(mcast, "off") == 0) {
-        OPTION_ERROR(errp, "mcast=off: a port without a group reaches nobody; "
-                     "give a multicast address, such as %s:%d",
-                     QDES_DEFAULT_GROUP, QDES_DEFAULT_PORT);
-        return false;
+        config->group = qdes_addr_any(false, 0);
+        return true;
     }
     if (!parse_addr(&config->group, "mcast", mcast, QDES_DEFAULT_PORT, errp)) {
         return false;
@@ -64,6 +63,12 @@ static bool check_group(QdesConfig *config, const char *mcast, GError **errp)
         return false;
     }
     return true;
+}
+
+bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr)
+{
+    return config->dual ||
+           qdes_addr_is_v4(addr) == qdes_addr_is_v4(&config->local);
 }
 
 static bool check_peers(QdesConfig *config, const QdesOptions *options,
@@ -86,6 +91,14 @@ static bool check_peers(QdesConfig *config, const QdesOptions *options,
                          err->message);
             return false;
         }
+        if (spec.kind == QDES_SEED_ADDRESS &&
+            !qdes_config_reaches(config, &spec.addr)) {
+            OPTION_ERROR(errp, "peers.%zu=%s: localaddr= is not of the same "
+                         "family; give an %s address, or leave out "
+                         "localaddr=", i, options->peers[i],
+                         qdes_addr_is_v4(&config->local) ? "IPv4" : "IPv6");
+            return false;
+        }
     }
     config->peers = options->peers;
     config->n_peers = options->n_peers;
@@ -93,12 +106,13 @@ static bool check_peers(QdesConfig *config, const QdesOptions *options,
 }
 
 static bool check_local(QdesConfig *config, const char *localaddr,
-                        GError **errp)
+                        size_t n_peers, GError **errp)
 {
     bool v4 = qdes_addr_is_v4(&config->group);
 
     if (!localaddr) {
-        config->local = qdes_addr_any(v4, 0);
+        config->dual = n_peers || !config->has_group;
+        config->local = qdes_addr_any(v4 && !config->dual, 0);
         return true;
     }
     if (!parse_addr(&config->local, "localaddr", localaddr, 0, errp)) {
@@ -115,7 +129,12 @@ static bool check_local(QdesConfig *config, const char *localaddr,
                      "interface's; name it, as in fe80::1%%eth0", localaddr);
         return false;
     }
-    if (qdes_addr_is_v4(&config->local) != v4) {
+    if (qdes_addr_is_any(&config->local) &&
+        !qdes_addr_is_v4(&config->local)) {
+        config->dual = true;
+        return true;
+    }
+    if (config->has_group && qdes_addr_is_v4(&config->local) != v4) {
         OPTION_ERROR(errp, "localaddr=%s: not of the same family as the "
                      "group; give an %s address", localaddr,
                      v4 ? "IPv4" : "IPv6");
@@ -157,6 +176,12 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
         iface = scope;
         config->group.scope = 0;
     }
+    if (iface && !config->has_group) {
+        OPTION_ERROR(errp, "iface=%s: with mcast=off there is no group to "
+                     "join on it; leave it out, or give an address of it as "
+                     "localaddr=", iface);
+        return false;
+    }
     if (!iface) {
         if (qdes_addr_needs_scope(&config->group)) {
             config->group.port = 0;
@@ -180,6 +205,18 @@ static bool check_iface(QdesConfig *config, const char *iface, GError **errp)
         return false;
     }
     g_strlcpy(config->iface, iface, sizeof(config->iface));
+    return true;
+}
+
+static bool check_no_ttl(const QdesConfig *config, const QdesOptions *options,
+                         GError **errp)
+{
+    if (options->has_ttl && !config->has_group) {
+        OPTION_ERROR(errp, "ttl=%" G_GINT64_FORMAT ": limits the hops of "
+                     "multicast, and with mcast=off there is none; leave it "
+                     "out", options->ttl);
+        return false;
+    }
     return true;
 }
 
@@ -229,6 +266,29 @@ static bool check_forwarding(QdesConfig *config, const QdesOptions *options,
     return true;
 }
 
+/* Where everything is flooded, a limit for floods would be one for all. */
+static bool check_storm(QdesConfig *config, const char *text, GError **errp)
+{
+    guint64 rate;
+
+    if (!text) {
+        config->storm = config->learning ? QDES_DEFAULT_STORM : 0;
+        return true;
+    }
+    if (strcmp(text, "off") == 0) {
+        config->storm = 0;
+        return true;
+    }
+    if (!g_ascii_string_to_unsigned(text, 10, 1, QDES_STORM_MAX, &rate,
+                                    NULL)) {
+        OPTION_ERROR(errp, "storm-control=%s: must be off, or 1 to %d frames "
+                     "per second", text, QDES_STORM_MAX);
+        return false;
+    }
+    config->storm = rate;
+    return true;
+}
+
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                       GError **errp)
 {
@@ -247,16 +307,18 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     }
     if (!check_group(config, options->mcast, errp) ||
         !check_range("netid", netid, 0, UINT32_MAX, "", errp) ||
-        !check_local(config, options->localaddr, errp) ||
+        !check_local(config, options->localaddr, options->n_peers, errp) ||
         !check_iface(config, options->iface, errp) ||
         !check_peers(config, options, errp) ||
         !check_range("ttl", ttl, 1, 255, "hops", errp) ||
+        !check_no_ttl(config, options, errp) ||
         !check_name(config, options, errp) ||
         !check_range("ageing", ageing, QDES_MIN_AGEING, QDES_MAX_AGEING,
                      "seconds", errp) ||
         !check_range("max-macs", max_macs, 1, QDES_MAX_MAX_MACS,
                      "MAC addresses", errp) ||
-        !check_forwarding(config, options, errp)) {
+        !check_forwarding(config, options, errp) ||
+        !check_storm(config, options->storm_control, errp)) {
         return false;
     }
     if ((options->has_sndbuf &&
@@ -268,7 +330,6 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
         return false;
     }
 
-    config->has_group = true;
     config->netid = netid;
     config->ttl = ttl;
     config->ageing_ms = ageing * 1000;
@@ -278,6 +339,8 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     config->mss_clamp = !options->has_mss_clamp || options->mss_clamp;
     config->vnet_hdr = !options->has_vnet_hdr || options->vnet_hdr;
     config->gso = !options->has_gso || options->gso;
+    config->loop_guard = options->has_loop_guard ? options->loop_guard
+                                                 : options->default_loop_guard;
     config->superframes = !options->has_superframes || options->superframes;
     return true;
 }

@@ -17,7 +17,7 @@
 #ifndef QDES_CONFIG_H
 #define QDES_CONFIG_H
 
-#include "qdes/addr.h"
+#include "qdes/resolve.h"
 
 #define QDES_DEFAULT_GROUP "239.192.81.68"  /* RFC 2365: organization-local */
 #define QDES_DEFAULT_PORT 20804             /* 0x5144, "QD" */
@@ -25,6 +25,7 @@
 #define QDES_DEFAULT_AGEING 300             /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_MIN_AGEING 10                  /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_MAX_AGEING 1000000             /* seconds, IEEE 802.1Q 8.8.3 */
+#define QDES_DEFAULT_STORM 100000           /* flooded frames per second */
 #define QDES_DEFAULT_MAX_MACS 8192          /* entries */
 #define QDES_MAX_MAX_MACS 1048576           /* entries */
 #define QDES_MAX_PEERS 4096                 /* peers */
@@ -47,9 +48,10 @@ typedef struct QdesOptions {
     const char *encap;          /* "qdes" */
     const char *name;           /* how peers' tables show this port */
     const char *unknown_unicast; /* "flood" or "drop" */
+    const char *storm_control;  /* frames per second, or "off" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
     bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
-    bool has_superframes;
+    bool has_superframes, has_loop_guard;
     int64_t netid;              /* 0 to 4294967295 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
@@ -60,6 +62,8 @@ typedef struct QdesOptions {
     bool vnet_hdr;              /* let the front end offer offloads */
     bool gso;                   /* use UDP_SEGMENT and UDP_GRO */
     bool superframes;           /* as one datagram, where the path has room */
+    bool loop_guard;            /* look for other ways into the fabric */
+    bool default_loop_guard;    /* taken when there is no @loop_guard */
     const char *default_name;   /* taken when @name is NULL */
 } QdesOptions;
 
@@ -71,6 +75,7 @@ typedef struct QdesConfig {
     const char *const *peers;   /* those of the options, not a copy */
     size_t n_peers;
     QdesAddr local;             /* any: let the kernel choose; port 0: any */
+    bool dual;                  /* unicast by IPv4 and IPv6, @local is :: */
     char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */
     uint32_t netid;
     uint8_t ttl;
@@ -79,11 +84,15 @@ typedef struct QdesConfig {
     uint32_t max_macs;
     bool learning;
     bool flood_unknown;
+    uint32_t storm;             /* flooded frames per second, 0: no limit */
+    bool loop_guard;
     int sndbuf, rcvbuf;         /* bytes, 0: the system's default */
     bool mss_clamp;
     bool vnet_hdr;              /* for the front end */
     bool gso;
     bool superframes;
+    QdesLookup *lookup;         /* of peers' names, NULL: the system's */
+    void *lookup_opaque;
     bool plain_io;              /* none of the host's own socket extras */
 } QdesConfig;
 
@@ -93,6 +102,9 @@ typedef struct QdesConfig {
  */
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                       GError **errp);
+
+/* Is @addr of a family that the port sends unicast by? */
+bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr);
 
 /* The error domain of libqdes; the messages carry all there is to say. */
 #define QDES_ERROR (qdes_error_quark())

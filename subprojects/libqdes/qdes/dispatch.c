@@ -14,23 +14,47 @@ void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter)
     f->stats.value[counter]++;
 }
 
+bool qdes_fabric_may_flood(QdesFabric *f, int64_t now)
+{
+    if (qdes_storm_allows(&f->storm, now)) {
+        return true;
+    }
+    qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_storm);
+    if (qdes_fabric_first(f, QDES_SAID_STORM)) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "more than %u broadcast, multicast and unknown "
+                        "frames per second from this port: the rest is "
+                        "dropped (tx-drop-storm); is there a loop behind it? "
+                        "storm-control= sets the limit", f->storm.rate);
+    }
+    return false;
+}
+
 QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
                              uint32_t *slot)
 {
     const QdesFdbEntry *entry;
+    const QdesStatic *fixed;
 
     if (qdes_mac_is_group(dst)) {
         return QDES_WAY_FLOOD;
     }
-    entry = qdes_fdb_lookup(f->fdb, dst, now);
-    if (!entry) {
+    fixed = qdes_statics_find(f->statics, dst);
+    if (fixed && !fixed->local) {
+        *slot = qdes_peers_find(f->peers, &fixed->peer);
+        if (*slot != QDES_PEER_NONE) {
+            return QDES_WAY_PEER;
+        }
+    }
+    entry = fixed ? NULL : qdes_fdb_lookup(f->fdb, dst, now);
+    if (!entry && !(fixed && fixed->local)) {
         if (!f->config.flood_unknown) {
             qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_unknown);
             return QDES_WAY_DROP;
         }
         return QDES_WAY_FLOOD;
     }
-    if (entry->owner == QDES_FDB_LOCAL) {
+    if (!entry || entry->owner == QDES_FDB_LOCAL) {
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_local);
         return QDES_WAY_DROP;
     }

@@ -15,6 +15,28 @@ bool qdes_mac_is_zero(const uint8_t *mac)
     return memcmp(mac, zero, sizeof(zero)) == 0;
 }
 
+bool qdes_mac_parse(uint8_t mac[QDES_MAC_SIZE], const char *text)
+{
+    int high, low;
+    int i;
+
+    for (i = 0; i < QDES_MAC_SIZE; i++, text += 3) {
+        high = g_ascii_xdigit_value(text[0]);
+        low = high < 0 ? -1 : g_ascii_xdigit_value(text[1]);
+        if (low < 0) {
+            return false;
+        }
+        mac[i] = high << 4 | low;
+        if (i == QDES_MAC_SIZE - 1) {
+            return text[2] == '\0';
+        }
+        if (text[2] != ':' && text[2] != '-') {
+            return false;
+        }
+    }
+    return false;
+}
+
 char *qdes_mac_format(const uint8_t mac[QDES_MAC_SIZE],
                       char buf[QDES_MAC_STRLEN])
 {

@@ -43,6 +43,10 @@ static inline bool qdes_mac_is_source(const uint8_t *mac)
     return !qdes_mac_is_group(mac) && !qdes_mac_is_zero(mac);
 }
 
+/* Read "aa:bb:cc:dd:ee:ff", or with '-' between the bytes, in either case.
+ * Returns false where it is none. */
+bool qdes_mac_parse(uint8_t mac[QDES_MAC_SIZE], const char *text);
+
 /* Returns @buf. */
 char *qdes_mac_format(const uint8_t mac[QDES_MAC_SIZE],
                       char buf[QDES_MAC_STRLEN]);

@@ -9,6 +9,8 @@
  *   dispatch.c   where they go, and how they leave
  *   receive.c    datagrams from the underlay to the port
  *   learn.c      who has which MAC address
+ *   fdbadmin.c   the same, as users say
+ *   loops.c      the loop guard
  *   presence.c   the coming and going of peers and interfaces
  *   mesh.c       keeping in touch with those that the group does not reach
  *   exchange.c   what those send: ECHO, ECHO-REPLY, PEERS
@@ -25,10 +27,13 @@
 #include "qdes/control.h"
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
+#include "qdes/guard.h"
 #include "qdes/nonce.h"
 #include "qdes/peer.h"
 #include "qdes/seeds.h"
 #include "qdes/segment.h"
+#include "qdes/statics.h"
+#include "qdes/storm.h"
 #include "qdes/train.h"
 #include "qdes/underlay.h"
 #include "qdes/wire.h"
@@ -48,6 +53,8 @@ typedef enum QdesSaid {
     QDES_SAID_SEALED = 1 << 2,
     QDES_SAID_DENIED = 1 << 3,
     QDES_SAID_PEERS_FULL = 1 << 4,
+    QDES_SAID_STORM = 1 << 8,
+    QDES_SAID_LOOP = 1 << 9,
 } QdesSaid;
 
 /* On the way out. */
@@ -132,6 +139,7 @@ struct QdesFabric {
     QdesFdb *fdb;
     QdesPeers *peers;
     QdesSeeds *seeds;
+    QdesResolver *resolver;     /* NULL: nothing was to be looked up */
     QdesStats stats;
     QdesPort port;
     uint64_t instance;
@@ -157,6 +165,16 @@ struct QdesFabric {
     unsigned next_departed;
 
     QdesClaims claims;          /* on MAC addresses of this side */
+    QdesStatics *statics;       /* before @fdb */
+    QdesStorm storm;            /* of what the port floods */
+
+    struct {
+        QdesGuard guard;
+        QdesStorm checks;       /* of probes against all peers */
+        bool blocked;
+        char name[QDES_NAME_MAX + 1]; /* of the peer that blocks this port */
+        QdesAddr addr;
+    } loop;
 
     uint32_t paths;             /* changes with what is known of paths */
     QdesTransmit tx;
@@ -182,6 +200,12 @@ typedef enum QdesWay {
     QDES_WAY_FLOOD,
     QDES_WAY_PEER,
 } QdesWay;
+
+/*
+ * May a frame from the port be flooded?  Where not, it is dropped and counted.
+ * Who floods it pays with qdes_storm_charge() when it has left.
+ */
+bool qdes_fabric_may_flood(QdesFabric *f, int64_t now);
 
 /* Where a frame to @dst goes; QDES_WAY_PEER: to the one in *@slot. */
 QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
@@ -232,6 +256,9 @@ bool qdes_fabric_send_queue(QdesFabric *f, int64_t now);
 
 /* Drop what waits to be sent: the link is down. */
 void qdes_fabric_drop_queue(QdesFabric *f);
+
+/* The port is full: read nothing until it has room. */
+void qdes_fabric_pause(QdesFabric *f, int64_t now);
 
 /* Read from the socket @fd, and deliver. */
 void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now);
@@ -295,10 +322,16 @@ void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
                               const QdesAddr *from, bool by_group,
                               int64_t now);
 
-/* List the peers of @config. */
-void qdes_fabric_start_seeds(QdesFabric *f, const QdesConfig *config,
-                             int64_t now);
+/* List the peers of @config.  Names are looked up from the first tick on. */
+bool qdes_fabric_start_seeds(QdesFabric *f, const QdesConfig *config,
+                             int64_t now, GError **errp);
 void qdes_fabric_stop_seeds(QdesFabric *f);
+
+/* Have looked up what is due. */
+void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
+
+/* If @fd is about that, take the answers and return true. */
+bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);
 
 /* Keep in touch with peers: begin, end. */
 void qdes_fabric_start_mesh(QdesFabric *f, int64_t now);
@@ -346,6 +379,19 @@ int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now);
 
 /* One more of what is limited to @max in a second? */
 bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now);
+
+/*
+ * A frame to a group came from the port: is it a probe?  Then it is dealt
+ * with, and counted.
+ */
+bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
+                            int64_t now);
+
+/* Begin to guard, if it is to be. */
+void qdes_fabric_guard_init(QdesFabric *f, int64_t now);
+
+/* Send the probe that is due, and forget what is out of date. */
+void qdes_fabric_guard(QdesFabric *f, int64_t now);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

@@ -41,7 +41,9 @@ void qdes_fabric_watch(QdesFabric *f)
     int read = f->paused ? QDES_WATCH_NONE : QDES_WATCH_READ;
     int write = f->blocked ? QDES_WATCH_WRITE : QDES_WATCH_NONE;
 
-    f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay), read);
+    if (qdes_underlay_group_fd(f->underlay) >= 0) {
+        f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay), read);
+    }
     f->host->watch(f->opaque, qdes_underlay_unicast_fd(f->underlay),
                    read | write);
 }
@@ -52,6 +54,9 @@ void qdes_fabric_ready(QdesFabric *f, int fd, int events, int64_t now)
         qdes_underlay_drain_monitor(f->underlay);
         f->refresh_at = MIN(f->refresh_at, now + SETTLE_MS);
         qdes_fabric_arm(f, f->refresh_at);
+        return;
+    }
+    if (qdes_fabric_take_answers(f, fd, now)) {
         return;
     }
     if ((events & QDES_WATCH_READ) && !f->paused) {
@@ -129,6 +134,8 @@ void qdes_fabric_tick(QdesFabric *f, int64_t now)
     }
     qdes_fabric_tend_mesh(f, now);
     qdes_fdb_age(f->fdb, now);
+    qdes_fabric_look_up_seeds(f, now);
+    qdes_fabric_guard(f, now);
 
     qdes_fabric_arm(f, f->next_hello);
     qdes_fabric_arm(f, f->refresh_at);
@@ -151,6 +158,9 @@ void qdes_fabric_set_link(QdesFabric *f, bool up, int64_t now)
     if (up) {
         qdes_fabric_say_hello(f, now);
         qdes_fabric_hurry(f, now);
+        qdes_fabric_suspect(f, now);
+    } else {
+        qdes_fabric_guard(f, now);
     }
     f->host->changed(f->opaque);
 }
@@ -172,13 +182,19 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->fdb = qdes_fdb_new(config->max_macs, QDES_MAX_PEERS + 1,
                           config->ageing_ms, host->random(opaque));
     f->peers = qdes_peers_new(QDES_MAX_PEERS, host->random(opaque));
+    f->statics = qdes_statics_new(host->random(opaque));
+    qdes_storm_init(&f->storm, config->storm, now);
     f->instance = host->random(opaque) | 1; /* 0 is no instance */
     f->link_up = true;
     f->timer = INT64_MAX;
     f->refresh_at = INT64_MAX;
     f->paths = 1;
     f->rx.coalescer = qdes_coalescer_new();
-    qdes_fabric_start_seeds(f, config, now);
+    if (!qdes_fabric_start_seeds(f, config, now, errp)) {
+        f->link_up = false;     /* nobody has heard of it */
+        qdes_fabric_free(f);
+        return NULL;
+    }
 
     qdes_fabric_report_group(f);
     qdes_fabric_watch(f);
@@ -188,6 +204,7 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     }
     qdes_fabric_say_hello(f, now);
     qdes_fabric_start_mesh(f, now);
+    qdes_fabric_guard_init(f, now);
     return f;
 }
 
@@ -202,8 +219,10 @@ void qdes_fabric_free(QdesFabric *f)
         qdes_fabric_send_queue(f, 0);
         qdes_fabric_say_bye(f);
     }
-    f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay),
-                   QDES_WATCH_NONE);
+    if (qdes_underlay_group_fd(f->underlay) >= 0) {
+        f->host->watch(f->opaque, qdes_underlay_group_fd(f->underlay),
+                       QDES_WATCH_NONE);
+    }
     f->host->watch(f->opaque, qdes_underlay_unicast_fd(f->underlay),
                    QDES_WATCH_NONE);
     monitor_fd = qdes_underlay_monitor_fd(f->underlay);
@@ -215,6 +234,7 @@ void qdes_fabric_free(QdesFabric *f)
     qdes_underlay_free(f->underlay);
     qdes_coalescer_free(f->rx.coalescer);
     qdes_peers_free(f->peers);
+    qdes_statics_free(f->statics);
     qdes_fdb_free(f->fdb);
     g_free(f);
 }
@@ -228,22 +248,35 @@ char *qdes_fabric_summary(const QdesFabric *f)
     char group[QDES_ADDR_STRLEN];
     char from[QDES_ADDR_STRLEN];
 
-    return g_strdup_printf("qdes: netid=%u, group %s on %s, local %s%s",
+    if (!f->config.has_group) {
+        return g_strdup_printf("qdes: netid=%u, no group, local %s%s%s",
+                               f->config.netid,
+                               qdes_addr_format(&local, from),
+                               f->link_up ? "" : ", link down",
+                               f->loop.blocked ? ", blocked by a loop" : "");
+    }
+    return g_strdup_printf("qdes: netid=%u, group %s on %s, local %s%s%s",
                            f->config.netid,
                            qdes_addr_format(&f->config.group, group),
                            netif->index ? netif->name : "no interface",
                            qdes_addr_format(&local, from),
-                           f->link_up ? "" : ", link down");
+                           f->link_up ? "" : ", link down",
+                           f->loop.blocked ? ", blocked by a loop" : "");
 }
 
 QdesStatus *qdes_fabric_status(const QdesFabric *f, int64_t now)
 {
     QdesStatus *status = qdes_status_new(&f->config, f->underlay, f->peers,
-                                         f->fdb, &f->stats, now);
+                                         f->fdb, f->statics, &f->stats,
+                                         now);
 
+    qdes_status_add_seeds(status, f->seeds, now);
     status->link_up = f->link_up;
     status->paused = f->paused;
     status->vnet_hdr = f->port.vnet_size > 0;
+    status->blocked_by_loop = f->loop.blocked;
+    g_strlcpy(status->loop_name, f->loop.name, sizeof(status->loop_name));
+    status->loop_addr = f->loop.addr;
     status->gso = qdes_underlay_segments(f->underlay);
     return status;
 }

@@ -18,7 +18,8 @@
  * summed here.
  *
  * What comes from the fabric is never sent into the fabric again, so no loop
- * can arise inside it.  A peer that says BYE, that the network reports
+ * can arise inside it.  Where two ports sit on one LAN, the loop guard blocks
+ * one of them (loops.c).  A peer that says BYE, that the network reports
  * unreachable or that is not heard for its hold time is forgotten with all
  * its MAC addresses; the next frame to one of them floods.
  *
@@ -184,6 +185,46 @@ void qdes_fabric_resume(QdesFabric *fabric, int64_t now);
  * directions; up: HELLO.  A fabric starts with its link up.
  */
 void qdes_fabric_set_link(QdesFabric *fabric, bool up, int64_t now);
+
+/*
+ * List the peer @text, HOST[:PORT] as in the configuration; one that is
+ * listed already is no error.  Or strike it off the list, by what was listed:
+ * what the name of one leads to can not be struck off apart.  Both return
+ * false with one message in @errp.
+ */
+bool qdes_fabric_add_peer(QdesFabric *fabric, const char *text, int64_t now,
+                          GError **errp);
+bool qdes_fabric_del_peer(QdesFabric *fabric, const char *text, int64_t now,
+                          GError **errp);
+
+/*
+ * Something changed on the port's side, such as what its TAP is bridged to:
+ * the loop guard looks at once whether another port of the fabric is there.
+ */
+void qdes_fabric_suspect(QdesFabric *fabric, int64_t now);
+
+/*
+ * Say where a MAC address is: at the endpoint @peer, or on this side of the
+ * port where that is NULL.  Such an entry takes the place of what was learned
+ * or said before, and stays until it is deleted.  As long as nobody is known at
+ * @peer, frames to @mac are flooded.
+ */
+bool qdes_fabric_add_fdb(QdesFabric *fabric, const char *mac,
+                         const char *peer, GError **errp);
+
+/* Delete what qdes_fabric_add_fdb() said. */
+bool qdes_fabric_del_fdb(QdesFabric *fabric, const char *mac, GError **errp);
+
+/* What to forget.  All zero: everything that was learned. */
+typedef struct QdesFlush {
+    const char *mac;            /* NULL, or only this one */
+    const char *peer;           /* NULL, or only what is at this endpoint */
+    bool statics;               /* static entries as well */
+} QdesFlush;
+
+/* Forget, and tell in *@n how many entries that were. */
+bool qdes_fabric_flush_fdb(QdesFabric *fabric, const QdesFlush *what,
+                           size_t *n, GError **errp);
 
 /*
  * One line that stays true until QdesHost.changed, for "info network"; the

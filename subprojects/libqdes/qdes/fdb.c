@@ -283,6 +283,29 @@ size_t qdes_fdb_flush_owner(QdesFdb *fdb, uint32_t owner)
     return n;
 }
 
+bool qdes_fdb_flush_mac(QdesFdb *fdb, const uint8_t mac[QDES_MAC_SIZE])
+{
+    uint32_t slot = find(fdb, mac);
+
+    if (slot == QDES_CHAIN_NIL) {
+        return false;
+    }
+    forget(fdb, slot);
+    fdb->totals.flushed++;
+    return true;
+}
+
+size_t qdes_fdb_flush(QdesFdb *fdb)
+{
+    size_t n = fdb->size;
+
+    while (fdb->by_age.head != QDES_CHAIN_NIL) {
+        forget(fdb, fdb->by_age.head);
+    }
+    fdb->totals.flushed += n;
+    return n;
+}
+
 size_t qdes_fdb_age(QdesFdb *fdb, int64_t now)
 {
     size_t n = 0;

@@ -93,6 +93,12 @@ const QdesFdbEntry *qdes_fdb_lookup(const QdesFdb *fdb,
 /* Forget all entries of @owner.  Returns their number. */
 size_t qdes_fdb_flush_owner(QdesFdb *fdb, uint32_t owner);
 
+/* Forget the entry of @mac.  Returns whether there was one. */
+bool qdes_fdb_flush_mac(QdesFdb *fdb, const uint8_t mac[QDES_MAC_SIZE]);
+
+/* Forget all entries.  Returns their number. */
+size_t qdes_fdb_flush(QdesFdb *fdb);
+
 /* Forget all entries past the ageing time.  Returns their number. */
 size_t qdes_fdb_age(QdesFdb *fdb, int64_t now);
 

@@ -20,7 +20,8 @@ static void check_duplicate(QdesFabric *f, const uint8_t *mac,
     if (claims > 1 && qdes_fabric_first(f, QDES_SAID_DUPLICATE)) {
         qdes_fabric_say(f, QDES_LOG_WARNING,
                         "duplicate MAC address %s: used here and by the peer "
-                        "%s (%s); give each guest an address of its own",
+                        "%s (%s); give each guest an address of its own, or "
+                        "end the loop, if both ports are on one LAN",
                         qdes_mac_format(mac, text), peer->name,
                         qdes_addr_format(&peer->addr, addr));
     }
@@ -31,7 +32,7 @@ void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
 {
     uint32_t old_owner = QDES_FDB_LOCAL;
 
-    if (!f->config.learning) {
+    if (!f->config.learning || qdes_statics_find(f->statics, mac)) {
         return;
     }
     switch (qdes_fdb_learn(f->fdb, mac, owner, now, &old_owner)) {
@@ -43,6 +44,7 @@ void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
     case QDES_FDB_MOVED:
         if (old_owner == QDES_FDB_LOCAL) {
             qdes_claims_add(&f->claims, mac, now);
+            qdes_fabric_suspect(f, now);
         } else if (owner == QDES_FDB_LOCAL) {
             check_duplicate(f, mac, old_owner, now);
         }

@@ -167,7 +167,8 @@ static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
 
     netif->addr = config->local;
     netif->addr.port = 0;
-    if (!qdes_addr_is_any(&netif->addr) || !netif->index) {
+    if (!qdes_addr_is_any(&netif->addr) || !netif->index ||
+        !config->has_group) {
         return;
     }
     if (find_source(&addr, netif, &config->group) &&
@@ -197,7 +198,9 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
     if (getifaddrs(&all) < 0) {
         all = NULL;
     }
-    if (config->iface[0]) {
+    if (!config->has_group) {
+        find_by_addr(netif, all, &config->local);
+    } else if (config->iface[0]) {
         set_name(netif, config->iface);
     } else if (!qdes_addr_is_any(&config->local)) {
         find_by_addr(netif, all, &config->local);
@@ -216,7 +219,8 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
             netif->fallback = netif->index != 0;
         }
     }
-    if (is_loopback(netif, all) && !has_route(netif, &config->group)) {
+    if (config->has_group && is_loopback(netif, all) &&
+        !has_route(netif, &config->group)) {
         memset(netif, 0, sizeof(*netif));
     }
     set_addr(netif, all, config);

@@ -8,6 +8,9 @@
  * ports of one host still meet.  (Not so for IPv6: Linux carries no IPv6
  * multicast on loopback unless root adds a local route for the group.)
  *
+ * Where there is no group, it is the one that owns the local address, if that
+ * is not the wildcard.
+ *
  * A socket that is connected to the group tells the address that its route
  * gives; the interface is the one that has this address.  That is wrong where
  * several have it, or where a host has one address, on loopback, for all its

@@ -246,7 +246,7 @@ void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
     /* Up to 10 % earlier or later, lest the ports of a rig fall in step. */
     int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
 
-    if (f->link_up) {
+    if (f->link_up && f->config.has_group) {
         qdes_fabric_send_hello(f, NULL, QDES_GROUP_UNSAID);
     }
     f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
@@ -347,7 +347,8 @@ void qdes_fabric_say_bye(QdesFabric *f)
     const QdesPeer *peer;
     QdesAddr to;
 
-    if (qdes_fabric_send_control(f, NULL, data, size)) {
+    if (f->config.has_group &&
+        qdes_fabric_send_control(f, NULL, data, size)) {
         QDES_COUNT(&f->stats, tx_bye);
     }
     while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
@@ -396,7 +397,10 @@ void qdes_fabric_report_group(QdesFabric *f)
 
     qdes_addr_format(&f->config.group, group);
     qdes_addr_format(&local, from);
-    if (!netif->index) {
+    if (!f->config.has_group) {
+        qdes_fabric_say(f, QDES_LOG_INFO, "no group; peers find this port at "
+                        "%s", from);
+    } else if (!netif->index) {
         qdes_fabric_say(f, QDES_LOG_WARNING,
                         "no interface can join the group %s now; waiting for "
                         "one%s",
@@ -427,7 +431,9 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     if (result == QDES_REFRESH_JOINED) {
         QDES_COUNT(&f->stats, rejoined);
     }
-    qdes_fabric_report_group(f);
+    if (result != QDES_REFRESH_HOST) {
+        qdes_fabric_report_group(f);
+    }
     f->host->changed(f->opaque);
     qdes_fabric_say_hello(f, now);
     qdes_fabric_hurry(f, now);

@@ -13,6 +13,7 @@
 
 #include "qdes/bytes.h"
 #include "qdes/eth.h"
+#include "qdes/probe.h"
 
 /* Drop one datagram. */
 static void drop(QdesFabric *f, QdesCounter counter)
@@ -70,7 +71,7 @@ static QdesDelivery deliver(QdesFabric *f, const QdesVnet *vnet,
     return f->host->deliver(f->opaque, iov, iovcnt, vnet_size + size);
 }
 
-static void pause_reading(QdesFabric *f, int64_t now)
+void qdes_fabric_pause(QdesFabric *f, int64_t now)
 {
     QDES_COUNT(&f->stats, rx_paused);
     f->paused = true;
@@ -109,7 +110,7 @@ static void deliver_first(QdesFabric *f, QdesSuperframe *frame, int64_t now)
     }
     qdes_coalesce_pop(f->rx.coalescer);
     if (delivery == QDES_DELIVERED_FULL) {
-        pause_reading(f, now);
+        qdes_fabric_pause(f, now);
     }
 }
 
@@ -131,7 +132,7 @@ static void deliver_cut(QdesFabric *f, int64_t now)
                                 QDES_REFUSED;
         rx->refused |= delivery == QDES_REFUSED;
         if (delivery == QDES_DELIVERED_FULL) {
-            pause_reading(f, now);
+            qdes_fabric_pause(f, now);
         }
     }
     if (cut->frames == 0) {
@@ -228,6 +229,14 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     size_t headroom = rx->alone ? QDES_RX_HEADROOM + header_size : 0;
 
     size -= header_size;
+    if (f->loop.blocked) {
+        drop(f, QDES_COUNTER_rx_drop_loop);
+        return true;
+    }
+    if (qdes_probe_is(eth->dst)) {
+        drop(f, QDES_COUNTER_rx_drop_probe);
+        return true;
+    }
     if (!qdes_mac_is_source(eth->src)) {
         drop(f, QDES_COUNTER_rx_drop_source);
         return true;

@@ -51,17 +51,29 @@ static bool spec_error(const char *text, const char *why, GError **errp)
     return false;
 }
 
-static bool check_address(const QdesAddr *addr, const char *text,
-                          GError **errp)
+static bool is_broadcast(const QdesAddr *addr)
 {
     static const uint8_t broadcast[] = { 255, 255, 255, 255 };
 
+    return qdes_addr_is_v4(addr) &&
+           memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0;
+}
+
+bool qdes_seed_is_host(const QdesAddr *addr)
+{
+    return !qdes_addr_is_multicast(addr) && !is_broadcast(addr) &&
+           !qdes_addr_is_any(addr) &&
+           (addr->scope || !qdes_addr_needs_scope(addr));
+}
+
+static bool check_address(const QdesAddr *addr, const char *text,
+                          GError **errp)
+{
     if (qdes_addr_is_multicast(addr)) {
         return spec_error(text, "is a multicast address; mcast= takes those, "
                           "a peer is one host", errp);
     }
-    if (qdes_addr_is_v4(addr) &&
-        memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) {
+    if (is_broadcast(addr)) {
         return spec_error(text, "is a broadcast address; give a host's, or "
                           "use mcast=", errp);
     }

@@ -102,6 +102,10 @@ typedef enum QdesSeedAdd {
 bool qdes_seed_parse(QdesSeedSpec *spec, const char *text,
                      uint16_t default_port, GError **errp);
 
+/* Can a peer be at @addr?  Not with a multicast, broadcast or wildcard
+ * address, nor with a link-local one of no interface. */
+bool qdes_seed_is_host(const QdesAddr *addr);
+
 /* @secret makes the table's order unforeseeable. */
 QdesSeeds *qdes_seeds_new(uint64_t secret);
 void qdes_seeds_free(QdesSeeds *seeds);

@@ -76,13 +76,28 @@ static void copy_entry(const QdesFdbEntry *entry, void *opaque)
     mac->moves = entry->moves;
 }
 
+static void copy_static(QdesStatus *status, const QdesStatic *entry)
+{
+    QdesStatusMac *mac = &status->fdb[status->n_macs++];
+
+    memcpy(mac->mac, entry->mac, sizeof(mac->mac));
+    mac->fixed = true;
+    mac->local = entry->local;
+    mac->peer = entry->peer;
+}
+
 static void copy_fdb(QdesStatus *status, const QdesPeers *peers,
-                     const QdesFdb *fdb, int64_t now)
+                     const QdesFdb *fdb, const QdesStatics *statics,
+                     int64_t now)
 {
     CopyEntry copy = { .status = status, .peers = peers, .now = now };
+    unsigned i;
 
-    status->fdb = g_new0(QdesStatusMac, qdes_fdb_size(fdb));
+    status->fdb = g_new0(QdesStatusMac, qdes_fdb_size(fdb) + statics->size);
     qdes_fdb_foreach(fdb, now, copy_entry, &copy);
+    for (i = 0; i < statics->size; i++) {
+        copy_static(status, &statics->entries[i]);
+    }
     if (status->n_macs) {
         qsort(status->fdb, status->n_macs, sizeof(*status->fdb),
               compare_macs);
@@ -98,8 +113,40 @@ static void add_totals(QdesStats *stats, const QdesFdbTotals *totals)
     QDES_COUNT_ADD(stats, fdb_flushed, totals->flushed);
 }
 
+void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
+                           int64_t now)
+{
+    static const char *const states[] = {
+        [QDES_SEED_PENDING] = "pending",
+        [QDES_SEED_RESOLVED] = "resolved",
+        [QDES_SEED_FAILING] = "failing",
+    };
+    QdesStatusSeed *out;
+    QdesSeedInfo info;
+    size_t i;
+
+    status->n_seeds = qdes_seeds_size(seeds);
+    status->seeds = g_new0(QdesStatusSeed, status->n_seeds);
+    for (i = 0; i < status->n_seeds; i++) {
+        out = &status->seeds[i];
+        qdes_seeds_info(seeds, i, &info);
+        out->spec = g_strdup(info.spec);
+        out->state = states[info.state];
+        out->error = g_strdup(info.error);
+        out->since_ms = now - info.since;
+        out->left_out = info.left_out;
+        out->addresses = g_new(QdesAddr, info.n_endpoints);
+        while (out->n_addresses < info.n_endpoints) {
+            out->addresses[out->n_addresses] =
+                qdes_seeds_endpoint(seeds, i, out->n_addresses);
+            out->n_addresses++;
+        }
+    }
+}
+
 QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
                             const QdesPeers *peers, const QdesFdb *fdb,
+                            const QdesStatics *statics,
                             const QdesStats *stats, int64_t now)
 {
     const QdesNetif *netif = qdes_underlay_netif(underlay);
@@ -109,12 +156,13 @@ QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
     status->netid = config->netid;
     status->encap = "qdes";
     status->local = qdes_underlay_local(underlay);
+    status->has_group = config->has_group;
     status->group = config->group;
     g_strlcpy(status->iface, netif->name, sizeof(status->iface));
     status->loopback = netif->fallback;
     copy_peers(status, peers, fdb, config->has_group && netif->index != 0,
                now);
-    copy_fdb(status, peers, fdb, now);
+    copy_fdb(status, peers, fdb, statics, now);
     status->counters = *stats;
     add_totals(&status->counters, qdes_fdb_totals(fdb));
     QDES_COUNT_ADD(&status->counters, rx_drop_kernel,

@@ -10,12 +10,20 @@
 
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
+#include "qdes/seeds.h"
+#include "qdes/statics.h"
 #include "qdes/status.h"
 #include "qdes/underlay.h"
 
-/* All but @link_up and @paused, which only the fabric itself knows. */
+/* All but the seeds, the switches and the loop, which only the fabric itself
+ * knows. */
 QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
                             const QdesPeers *peers, const QdesFdb *fdb,
+                            const QdesStatics *statics,
                             const QdesStats *stats, int64_t now);
+
+/* Put the listed peers into @status. */
+void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
+                           int64_t now);
 
 #endif

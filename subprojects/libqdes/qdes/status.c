@@ -5,7 +5,15 @@
 
 void qdes_status_free(QdesStatus *status)
 {
+    size_t i;
+
     if (status) {
+        for (i = 0; i < status->n_seeds; i++) {
+            g_free(status->seeds[i].spec);
+            g_free(status->seeds[i].error);
+            g_free(status->seeds[i].addresses);
+        }
+        g_free(status->seeds);
         g_free(status->peers);
         g_free(status->fdb);
         g_free(status);
@@ -26,14 +34,61 @@ static void add_head(GString *text, const QdesStatus *s, const char *indent)
                            *s->name ? s->name : "-", s->netid, s->encap,
                            s->link_up ? "up" : "down",
                            s->paused ? ", waiting for the port" : "");
-    g_string_append_printf(text, "%sgroup %s on %s%s\n", indent,
-                           qdes_addr_format(&s->group, addr),
-                           *s->iface ? s->iface : "no interface",
-                           s->loopback ? " (no route: this host only)" : "");
+    if (s->has_group) {
+        g_string_append_printf(text, "%sgroup %s on %s%s\n", indent,
+                               qdes_addr_format(&s->group, addr),
+                               *s->iface ? s->iface : "no interface",
+                               s->loopback ?
+                               " (no route: this host only)" : "");
+    } else {
+        g_string_append_printf(text, "%sno group\n", indent);
+    }
     g_string_append_printf(text, "%slocal %s\n", indent,
                            qdes_addr_format(&s->local, addr));
     g_string_append_printf(text, "%svnet-hdr %s, gso %s\n", indent,
                            s->vnet_hdr ? "on" : "off", s->gso ? "on" : "off");
+}
+
+static void add_seeds(GString *text, const QdesStatus *s, const char *indent)
+{
+    const QdesStatusSeed *seed;
+    char addr[QDES_ADDR_STRLEN];
+    size_t i, j;
+
+    if (s->n_seeds) {
+        g_string_append_printf(text, "%slisted peers: %zu\n", indent,
+                               s->n_seeds);
+    }
+    for (i = 0; i < s->n_seeds; i++) {
+        seed = &s->seeds[i];
+        g_string_append_printf(text, "%s  %s %s for %.1f s%s%s, %zu addresses",
+                               indent, seed->spec, seed->state,
+                               seed->since_ms / 1000.0,
+                               seed->error ? ": " : "",
+                               seed->error ? seed->error : "",
+                               seed->n_addresses);
+        if (seed->left_out) {
+            g_string_append_printf(text, " (%" G_GUINT32_FORMAT " more are "
+                                   "too many)", seed->left_out);
+        }
+        g_string_append_c(text, '\n');
+        for (j = 0; j < seed->n_addresses; j++) {
+            g_string_append_printf(text, "%s    %s\n", indent,
+                                   qdes_addr_format(&seed->addresses[j],
+                                                    addr));
+        }
+    }
+}
+
+static void add_loop(GString *text, const QdesStatus *s, const char *indent)
+{
+    char addr[QDES_ADDR_STRLEN];
+
+    if (s->blocked_by_loop) {
+        g_string_append_printf(text, "%sBLOCKED BY A LOOP: %s (%s) is on the "
+                               "same LAN\n", indent, s->loop_name,
+                               qdes_addr_format(&s->loop_addr, addr));
+    }
 }
 
 static void add_peers(GString *text, const QdesStatus *s, const char *indent)
@@ -80,12 +135,17 @@ static void add_fdb(GString *text, const QdesStatus *s, const char *indent)
                            s->n_macs);
     for (i = 0; i < s->n_macs; i++) {
         entry = &s->fdb[i];
-        g_string_append_printf(text, "%s  %s at %-28s age %.1f s, "
-                               "%" G_GUINT32_FORMAT " moves\n", indent,
+        g_string_append_printf(text, "%s  %s at %-28s ", indent,
                                qdes_mac_format(entry->mac, mac),
                                entry->local ? "this port" :
-                               qdes_addr_format(&entry->peer, addr),
-                               entry->age_ms / 1000.0, entry->moves);
+                               qdes_addr_format(&entry->peer, addr));
+        if (entry->fixed) {
+            g_string_append(text, "static\n");
+        } else {
+            g_string_append_printf(text, "age %.1f s, %" G_GUINT32_FORMAT
+                                   " moves\n", entry->age_ms / 1000.0,
+                                   entry->moves);
+        }
     }
 }
 
@@ -95,6 +155,8 @@ char *qdes_status_text(const QdesStatus *s, const char *indent)
     int i;
 
     add_head(text, s, indent);
+    add_loop(text, s, indent);
+    add_seeds(text, s, indent);
     add_peers(text, s, indent);
     add_fdb(text, s, indent);
     g_string_append_printf(text, "%scounters:\n", indent);

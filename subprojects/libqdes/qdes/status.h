@@ -35,10 +35,22 @@ typedef struct QdesStatusPeer {
     uint32_t echo_lost;
 } QdesStatusPeer;
 
+/* A peer that the user listed. */
+typedef struct QdesStatusSeed {
+    char *spec;                 /* as it was listed */
+    const char *state;          /* static: "pending", "resolved", "failing" */
+    char *error;                /* NULL: it is not failing */
+    int64_t since_ms;           /* in this state, ago */
+    size_t n_addresses;
+    QdesAddr *addresses;
+    uint32_t left_out;          /* addresses that are too many */
+} QdesStatusSeed;
+
 typedef struct QdesStatusMac {
     uint8_t mac[6];
     bool local;                 /* on this side of the port; no peer then */
     QdesAddr peer;
+    bool fixed;                 /* static: a user said so; the next are 0 */
     int64_t age_ms;             /* since it was heard last */
     uint32_t moves;
 } QdesStatusMac;
@@ -48,6 +60,7 @@ typedef struct QdesStatus {
     uint32_t netid;
     const char *encap;          /* static */
     QdesAddr local;             /* where peers send unicast to */
+    bool has_group;
     QdesAddr group;
     char iface[QDES_IFNAME_SIZE]; /* that has the group; empty: none */
     bool loopback;              /* @iface is loopback for want of a route */
@@ -55,8 +68,13 @@ typedef struct QdesStatus {
     bool paused;                /* the port is full, nothing is read */
     bool vnet_hdr;              /* offloads are agreed on with the port */
     bool gso;                   /* datagrams leave in trains */
+    bool blocked_by_loop;       /* the loop guard has blocked the port, as */
+    char loop_name[QDES_NAME_MAX + 1]; /* this peer is on the same LAN */
+    QdesAddr loop_addr;
     size_t n_peers;
     QdesStatusPeer *peers;
+    size_t n_seeds;
+    QdesStatusSeed *seeds;
     size_t n_macs;
     QdesStatusMac *fdb;
     QdesStats counters;

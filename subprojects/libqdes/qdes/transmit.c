@@ -389,6 +389,13 @@ static void send_copies(QdesFabric *f, const Frame *frame, int64_t now)
     }
 }
 
+/* As how many frames it leaves, about. */
+static uint32_t count_frames(const Frame *frame)
+{
+    return frame->vnet.gso && frame->vnet.gso_size ?
+           (frame->size + frame->vnet.gso_size - 1) / frame->vnet.gso_size : 1;
+}
+
 /* Look up and send.  Returns false when the frame was not taken. */
 static bool forward(QdesFabric *f, const Frame *frame, int64_t now)
 {
@@ -400,12 +407,16 @@ static bool forward(QdesFabric *f, const Frame *frame, int64_t now)
     /* Each time that the way is lost, a peer is forgotten: it ends. */
     do {
         way = qdes_fabric_find_way(f, frame->eth.dst, now, &slot);
-        if (way == QDES_WAY_DROP) {
+        if (way == QDES_WAY_DROP ||
+            (way == QDES_WAY_FLOOD && !qdes_fabric_may_flood(f, now))) {
             return true;
         }
         qdes_fabric_set_destination(f, &to, way, slot);
         departure = depart(f, &to, frame, now);
     } while (departure == DEPARTED_LOST_WAY);
+    if (way == QDES_WAY_FLOOD && departure != DEPARTED_NOT) {
+        qdes_storm_charge(&f->storm, count_frames(frame));
+    }
     if (departure == DEPARTED && to.flood &&
         (qdes_peers_copies(f->peers) || !f->config.has_group)) {
         send_copies(f, frame, now);
@@ -478,6 +489,14 @@ bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
         return false;
     }
     if (!take(f, &frame, iov, iovcnt)) {
+        return true;
+    }
+    if (qdes_mac_is_group(frame.eth.dst) &&
+        qdes_fabric_take_probe(f, frame.iov, frame.iovcnt, now)) {
+        return true;
+    }
+    if (f->loop.blocked) {
+        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_loop);
         return true;
     }
     if (qdes_mac_is_source(frame.eth.src)) {

@@ -25,6 +25,7 @@
 
 typedef struct QdesUnderlayIo {
     bool segment;               /* UDP_SEGMENT works, as far as is known */
+    bool dual;                  /* IPv4 goes by an IPv6 socket */
     struct sockaddr_storage group;
     socklen_t group_len;        /* 0: no interface has it */
     uint8_t *rx;                /* QDES_RX_BATCH times QDES_RX_STRIDE bytes */

@@ -44,13 +44,17 @@ static void prepare_group(int fd, bool v4)
     }
 }
 
-static void prepare_unicast(int fd, bool v4)
+static void prepare_unicast(int fd, bool v4, bool v6)
 {
     if (v4) {
+        /* It may be bound to a port that a group of others has. */
+        set_int(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
         set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
         /* A frame too big for some link is cut there, not lost. */
         set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
-    } else {
+    }
+    if (v6) {
+        set_int(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
         set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
     }
 }

@@ -77,7 +77,9 @@ void qdes_mmsg_open(QdesUnderlayIo *io, int unicast_fd, int group_fd, bool gso)
         io->segment = setsockopt(unicast_fd, SOL_UDP, UDP_SEGMENT, &off,
                                  sizeof(off)) == 0;
         setsockopt(unicast_fd, SOL_UDP, UDP_GRO, &on, sizeof(on));
-        setsockopt(group_fd, SOL_UDP, UDP_GRO, &on, sizeof(on));
+        if (group_fd >= 0) {
+            setsockopt(group_fd, SOL_UDP, UDP_GRO, &on, sizeof(on));
+        }
     }
 }
 

@@ -10,7 +10,12 @@
 
 #include <errno.h>
 
-static void prepare(int fd G_GNUC_UNUSED, bool v4 G_GNUC_UNUSED)
+static void prepare_group(int fd G_GNUC_UNUSED, bool v4 G_GNUC_UNUSED)
+{
+}
+
+static void prepare_unicast(int fd G_GNUC_UNUSED, bool v4 G_GNUC_UNUSED,
+                            bool v6 G_GNUC_UNUSED)
 {
 }
 
@@ -103,8 +108,8 @@ static void monitor_drain(int fd G_GNUC_UNUSED)
 }
 
 const QdesUnderlayOs qdes_underlay_plain = {
-    .prepare_group = prepare,
-    .prepare_unicast = prepare,
+    .prepare_group = prepare_group,
+    .prepare_unicast = prepare_unicast,
     .filter_group = filter_group,
     .io_open = io_open,
     .io_close = io_close,

@@ -14,6 +14,7 @@
 #define IPV4_HEADERS (20 + 8)   /* bytes, with UDP's */
 #define IPV6_HEADERS (40 + 8)
 #define MIN_MTU 576             /* bytes; less than that is an error */
+#define UNKNOWN_MTU 1280        /* bytes; what IPv6 asks of every link */
 #define IOV_PIECES 128          /* of one datagram */
 
 enum { GROUP, UNICAST, N_SOCKETS };
@@ -21,7 +22,7 @@ enum { GROUP, UNICAST, N_SOCKETS };
 struct QdesUnderlay {
     QdesConfig config;
     const QdesUnderlayOs *os;
-    bool v4;
+    bool v4;                    /* the group's family */
     int fd[N_SOCKETS];
     int monitor_fd;
     uint32_t drops_seen[N_SOCKETS];
@@ -53,15 +54,15 @@ static bool set_int(int fd, int at, int option, int value)
     return setsockopt(fd, at, option, &value, sizeof(value)) == 0;
 }
 
-static int open_socket(QdesUnderlay *u)
+static int open_socket(bool v4, bool dual)
 {
-    int fd = socket(u->v4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0);
+    int fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0);
 
     if (fd >= 0) {
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
         fcntl(fd, F_SETFD, FD_CLOEXEC);
-        if (!u->v4) {
-            set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        if (!v4) {
+            set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !dual);
         }
     }
     return fd;
@@ -76,7 +77,7 @@ static bool open_group(QdesUnderlay *u, GError **errp)
     int fd;
 
     qdes_addr_format(&addr, text);
-    fd = u->fd[GROUP] = open_socket(u);
+    fd = u->fd[GROUP] = open_socket(u->v4, false);
     if (fd < 0) {
         return system_error(errp, "mcast", text, "cannot open a socket");
     }
@@ -105,7 +106,7 @@ static bool open_group(QdesUnderlay *u, GError **errp)
 }
 
 /* A socket can be bound to one, but only connected with SO_BROADCAST. */
-static bool is_broadcast(const QdesAddr *addr)
+bool qdes_underlay_is_broadcast(const QdesAddr *addr)
 {
     struct sockaddr_storage ss;
     QdesAddr to = *addr;
@@ -124,6 +125,67 @@ static bool is_broadcast(const QdesAddr *addr)
     return ret;
 }
 
+static bool set_ttl(QdesUnderlay *u, int fd)
+{
+    return !u->config.has_group ||
+           set_int(fd, level(u), u->v4 ? IP_MULTICAST_TTL
+                                       : IPV6_MULTICAST_HOPS, u->config.ttl);
+}
+
+/*
+ * A socket of both families, if asked for and if this host has such: without
+ * IPv6, or where an IPv6 socket sends to no IPv4 group, it is one of IPv4.
+ */
+static int open_sender(QdesUnderlay *u)
+{
+    QdesConfig *c = &u->config;
+    bool v4 = qdes_addr_is_v4(&c->local);
+    int fd = open_socket(v4, c->dual);
+
+    if (c->dual && (fd < 0 || !set_ttl(u, fd))) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        v4 = u->v4 || !c->has_group;
+        c->dual = false;
+        c->local = qdes_addr_any(v4, c->local.port);
+        fd = open_socket(v4, false);
+    }
+    u->io.dual = c->dual;
+    if (fd >= 0) {
+        u->os->prepare_unicast(fd, v4 || c->dual, !v4);
+    }
+    return fd;
+}
+
+static int bind_to(int fd, const QdesAddr *local)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(local, &ss);
+
+    return bind(fd, (struct sockaddr *)&ss, len);
+}
+
+/*
+ * A port without a group is to be found where others list it: at the usual
+ * port if that is free.
+ */
+static int bind_unicast(const QdesUnderlay *u, int fd)
+{
+    QdesAddr local = u->config.local;
+
+    if (!u->config.has_group && !local.port) {
+        local.port = QDES_DEFAULT_PORT;
+        if (bind_to(fd, &local) == 0) {
+            /* Only groups' sockets share it: what is bound to be alone, as
+             * this was, is refused. */
+            set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+            return 0;
+        }
+    }
+    return bind_to(fd, &u->config.local);
+}
+
 static bool open_unicast(QdesUnderlay *u, GError **errp)
 {
     char text[QDES_ADDR_STRLEN];
@@ -132,17 +194,14 @@ static bool open_unicast(QdesUnderlay *u, GError **errp)
     int fd;
 
     qdes_addr_format(&u->config.local, text);
-    fd = u->fd[UNICAST] = open_socket(u);
+    fd = u->fd[UNICAST] = open_sender(u);
     if (fd < 0) {
         return system_error(errp, "localaddr", text, "cannot open a socket");
     }
-    u->os->prepare_unicast(fd, u->v4);
-    if (!set_int(fd, level(u), u->v4 ? IP_MULTICAST_TTL : IPV6_MULTICAST_HOPS,
-                 u->config.ttl)) {
+    if (!set_ttl(u, fd)) {
         return system_error(errp, "localaddr", text, "cannot set the TTL");
     }
-    len = qdes_addr_to_sockaddr(&u->config.local, &ss);
-    if (bind(fd, (struct sockaddr *)&ss, len) < 0) {
+    if (bind_unicast(u, fd) < 0) {
         switch (errno) {
         case EADDRNOTAVAIL:
             g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
@@ -158,7 +217,7 @@ static bool open_unicast(QdesUnderlay *u, GError **errp)
             return system_error(errp, "localaddr", text, "cannot bind to it");
         }
     }
-    if (is_broadcast(&u->config.local)) {
+    if (qdes_underlay_is_broadcast(&u->config.local)) {
         g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM,
                     "localaddr=%s: a broadcast address, which nobody can "
                     "answer to; give an address of this host", text);
@@ -186,7 +245,10 @@ static void set_buffers(QdesUnderlay *u, const char *name, int first,
 
     bytes = granted = bytes ? bytes : otherwise;
     for (i = first; bytes && i < N_SOCKETS; i++) {
-        granted = MIN(granted, u->os->set_buffer(u->fd[i], option, bytes));
+        if (u->fd[i] >= 0) {
+            granted = MIN(granted,
+                          u->os->set_buffer(u->fd[i], option, bytes));
+        }
     }
     if (said && granted < bytes) {
         g_autofree char *text =
@@ -212,7 +274,8 @@ QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
         u->os = &qdes_underlay_linux;
     }
 #endif
-    if (!open_group(u, errp) || !open_unicast(u, errp)) {
+    if ((config->has_group && !open_group(u, errp)) ||
+        !open_unicast(u, errp)) {
         qdes_underlay_free(u);
         return NULL;
     }
@@ -265,6 +328,14 @@ int qdes_underlay_monitor_fd(const QdesUnderlay *u)
     return u->monitor_fd;
 }
 
+/* As the unicast socket takes it. */
+static socklen_t to_sockaddr(const QdesUnderlayIo *io, const QdesAddr *addr,
+                             struct sockaddr_storage *ss)
+{
+    return io->dual ? qdes_addr_to_sockaddr6(addr, ss)
+                    : qdes_addr_to_sockaddr(addr, ss);
+}
+
 static bool change_membership(QdesUnderlay *u, int option, unsigned index)
 {
     struct group_req req = { .gr_interface = index };
@@ -299,42 +370,80 @@ static bool join(QdesUnderlay *u, unsigned index)
     if (qdes_addr_needs_scope(&group)) {
         group.scope = index;
     }
-    u->io.group_len = qdes_addr_to_sockaddr(&group, &u->io.group);
+    u->io.group_len = to_sockaddr(&u->io, &group, &u->io.group);
     return true;
 }
 
-QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
+/* The addresses of this host are others than they were in @was. */
+static bool host_changed(const QdesUnderlay *u, const GArray *was)
+{
+    const QdesAddr *now = (const QdesAddr *)u->own->data;
+    guint i;
+
+    if (was->len != u->own->len) {
+        return true;
+    }
+    for (i = 0; i < was->len; i++) {
+        if (!qdes_addr_same_host(&now[i], &g_array_index(was, QdesAddr, i))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static QdesRefresh refresh_group(QdesUnderlay *u, QdesNetif *netif)
 {
     bool was_joined = u->joined;
-    QdesNetif netif;
 
-    qdes_netif_find(&netif, &u->config, u->os->group_route(&u->config.group),
-                    u->own);
-    if (qdes_netif_equal(&netif, &u->netif) && was_joined) {
-        u->netif.mtu = netif.mtu;
+    if (qdes_netif_equal(netif, &u->netif) && was_joined) {
+        u->netif.mtu = netif->mtu;
         return QDES_REFRESH_SAME;
     }
     if (was_joined) {
         change_membership(u, MCAST_LEAVE_GROUP, u->netif.index);
     }
-    if (was_joined && netif.index == u->netif.index && join(u, netif.index)) {
+    if (was_joined && netif->index == u->netif.index &&
+        join(u, netif->index)) {
         /*
          * Joined anew all the same: an interface may lose its groups together
          * with its addresses, and switches may have to hear of a new one.
          */
-        u->netif = netif;
+        u->netif = *netif;
         return QDES_REFRESH_ADDRESS;
     }
-    u->joined = netif.index && join(u, netif.index);
+    u->joined = netif->index && join(u, netif->index);
     if (!u->joined) {
         u->io.group_len = 0;
         /* Not to be found equal next time, when joining may work. */
-        memset(&netif, 0, sizeof(netif));
-        netif.addr = qdes_addr_any(u->v4, 0);
+        memset(netif, 0, sizeof(*netif));
+        netif->addr = qdes_addr_any(u->v4, 0);
     }
-    u->netif = netif;
+    u->netif = *netif;
     return u->joined ? QDES_REFRESH_JOINED :
            was_joined ? QDES_REFRESH_LOST : QDES_REFRESH_SAME;
+}
+
+QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
+{
+    GArray *was = u->own;
+    QdesRefresh result = QDES_REFRESH_SAME;
+    QdesNetif netif;
+
+    u->own = g_array_new(false, false, sizeof(QdesAddr));
+    qdes_netif_find(&netif, &u->config,
+                    u->config.has_group ?
+                    u->os->group_route(&u->config.group) : 0, u->own);
+    if (u->config.has_group) {
+        result = refresh_group(u, &netif);
+    } else {
+        u->netif = netif;
+    }
+    if (result == QDES_REFRESH_SAME && was->len && u->config.dual &&
+        host_changed(u, was)) {
+        result = QDES_REFRESH_HOST;
+    }
+    g_array_free(was, true);
+    return result;
 }
 
 void qdes_underlay_drain_monitor(QdesUnderlay *u)
@@ -365,7 +474,7 @@ socklen_t qdes_underlay_io_to(const QdesUnderlayIo *io, const QdesTrain *train,
         memcpy(to, &io->group, sizeof(*to));
         return io->group_len;
     }
-    return qdes_addr_to_sockaddr(&train->to, to);
+    return to_sockaddr(io, &train->to, to);
 }
 
 int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
@@ -432,11 +541,12 @@ int qdes_underlay_receive(QdesUnderlay *u, int fd, QdesRxTrain *trains,
 
 size_t qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to)
 {
-    int headers = u->v4 ? IPV4_HEADERS : IPV6_HEADERS;
+    bool v4 = to ? qdes_addr_is_v4(to) : u->v4;
+    int headers = v4 ? IPV4_HEADERS : IPV6_HEADERS;
     int mtu = to ? u->os->path_mtu(to) : 0;
 
     if (mtu <= 0) {
-        mtu = u->netif.mtu;
+        mtu = u->netif.mtu > 0 ? u->netif.mtu : UNKNOWN_MTU;
     }
     return MIN(MAX(mtu, MIN_MTU), 65535) - headers;
 }
@@ -444,6 +554,11 @@ size_t qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to)
 bool qdes_underlay_segments(const QdesUnderlay *u)
 {
     return u->io.segment;
+}
+
+bool qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr)
+{
+    return qdes_config_reaches(&u->config, addr);
 }
 
 bool qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)
@@ -475,7 +590,7 @@ uint64_t qdes_underlay_drops(QdesUnderlay *u)
     uint32_t now;
     int i;
 
-    for (i = 0; i < N_SOCKETS; i++) {
+    for (i = u->fd[GROUP] >= 0 ? GROUP : UNICAST; i < N_SOCKETS; i++) {
         now = u->os->drops(u->fd[i]);
         u->drops += (uint32_t)(now - u->drops_seen[i]);
         u->drops_seen[i] = now;

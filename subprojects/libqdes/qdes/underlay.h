@@ -4,8 +4,10 @@
  *
  * Two sockets.  The group socket receives what is sent to the group; it is
  * bound to the group's address and port, which all ports of the host share.
- * The unicast socket has a port of its own, sends everything and receives
- * what is meant for this port alone; so a datagram's source is its peer.
+ * A port without a group has none.  The unicast socket has a port of its own,
+ * sends everything and receives what is meant for this port alone; so a
+ * datagram's source is its peer.  Where peers may be of both families, it is
+ * an IPv6 socket that carries IPv4, too (RFC 3493, 3.7).
  *
  * A third descriptor, the monitor, becomes readable when interfaces,
  * addresses or routes change; then, and from time to time for hosts that have
@@ -54,8 +56,9 @@ typedef struct QdesUnderlayOs {
     /* Receive only what this socket joined itself. */
     void (*prepare_group)(int fd, bool v4);
 
-    /* Report ICMP errors; leave fragmenting to the network. */
-    void (*prepare_unicast)(int fd, bool v4);
+    /* Receive no group of others; report ICMP errors; leave fragmenting to
+     * the network.  It may be a socket of both families. */
+    void (*prepare_unicast)(int fd, bool v4, bool v6);
 
     /*
      * Drop in the kernel: other networks, what @own sent, and what came in by
@@ -106,6 +109,7 @@ extern const QdesUnderlayOs qdes_underlay_plain;
 typedef enum QdesRefresh {
     QDES_REFRESH_SAME,
     QDES_REFRESH_ADDRESS,       /* the same interface, another address */
+    QDES_REFRESH_HOST,          /* unicast: other addresses of this host */
     QDES_REFRESH_JOINED,        /* the group was joined elsewhere */
     QDES_REFRESH_LOST,          /* no interface can have the group now */
 } QdesRefresh;
@@ -118,7 +122,7 @@ QdesUnderlay *qdes_underlay_new(const QdesConfig *config, const QdesHost *host,
                                 void *opaque, GError **errp);
 void qdes_underlay_free(QdesUnderlay *underlay);
 
-/* Descriptors to watch; the monitor may be -1. */
+/* Descriptors to watch; the group's and the monitor may be -1. */
 int qdes_underlay_group_fd(const QdesUnderlay *underlay);
 int qdes_underlay_unicast_fd(const QdesUnderlay *underlay);
 int qdes_underlay_monitor_fd(const QdesUnderlay *underlay);
@@ -163,6 +167,13 @@ size_t qdes_underlay_room(const QdesUnderlay *underlay, const QdesAddr *to);
 
 /* Do trains leave as such? */
 bool qdes_underlay_segments(const QdesUnderlay *underlay);
+
+/* Is @addr of a family that the unicast socket sends by? */
+bool qdes_underlay_reaches(const QdesUnderlay *underlay,
+                           const QdesAddr *addr);
+
+/* An IPv4 address to which this host may only send as a broadcast? */
+bool qdes_underlay_is_broadcast(const QdesAddr *addr);
 
 /* Did this port itself send what comes from @from? */
 bool qdes_underlay_is_own(const QdesUnderlay *underlay, const QdesAddr *from);

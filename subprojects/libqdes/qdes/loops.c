@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The loop guard: two ports of one fabric on one LAN.
+ *
+ *   qdes_fabric_suspect(), tick -> qdes_fabric_guard() -> send_probe()
+ *   qdes_fabric_send() -> qdes_fabric_take_probe() -> reconsider()
+ */
+
+#include "qdes/fabric-private.h"
+
+#include "qdes/probe.h"
+#include "qdes/vnet.h"
+
+#define MAX_CHECKS 64           /* of probes against all peers, in a second */
+
+static bool guards(const QdesFabric *f)
+{
+    return f->config.loop_guard && f->link_up;
+}
+
+/* The peer of @instance, or NULL. */
+static const QdesPeer *find_peer(const QdesFabric *f, uint64_t instance)
+{
+    uint32_t slot = QDES_PEER_NONE;
+    const QdesPeer *peer;
+
+    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+        peer = qdes_peers_get(f->peers, slot);
+        if (peer->alive && peer->instance == instance) {
+            return peer;
+        }
+    }
+    return NULL;
+}
+
+static bool is_peer(uint64_t instance, void *opaque)
+{
+    return find_peer(opaque, instance) != NULL;
+}
+
+/* The instance of the peer that sent @probe; 0: nobody known. */
+static uint64_t find_sender(const QdesFabric *f, const QdesProbe *probe)
+{
+    uint32_t slot = QDES_PEER_NONE;
+    const QdesPeer *peer;
+
+    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+        peer = qdes_peers_get(f->peers, slot);
+        if (peer->alive && qdes_probe_is_of(probe, peer->instance)) {
+            return peer->instance;
+        }
+    }
+    return 0;
+}
+
+/*
+ * What peers know of this port is out of date: the LAN's addresses are behind
+ * another one now, or here again.  To leave and to come back makes them forget.
+ */
+static void make_forget(QdesFabric *f, int64_t now)
+{
+    qdes_fdb_flush(f->fdb);
+    if (f->link_up) {
+        qdes_fabric_say_bye(f);
+        qdes_fabric_say_hello(f, now);
+    }
+}
+
+static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
+{
+    char addr[QDES_ADDR_STRLEN];
+
+    QDES_COUNT(&f->stats, loop_blocked);
+    qdes_fabric_send_queue(f, now);
+    f->loop.blocked = true;
+    make_forget(f, now);
+    qdes_fabric_say(f, QDES_LOG_WARNING,
+                    "loop: this port, %s, and the peer %s (%s) are on the "
+                    "same LAN. This port is blocked, or frames would circle "
+                    "for ever; take one of the two off that LAN",
+                    f->config.name, peer->name,
+                    qdes_addr_format(&peer->addr, addr));
+}
+
+static void unblock(QdesFabric *f, int64_t now)
+{
+    f->loop.blocked = false;
+    make_forget(f, now);
+    qdes_fabric_say(f, QDES_LOG_INFO, "no loop with %s any more: frames pass "
+                    "again", f->loop.name);
+}
+
+/* Block, or block no more, as what was heard says. */
+static void reconsider(QdesFabric *f, int64_t now)
+{
+    uint64_t lower = 0;
+    const QdesPeer *peer = NULL;
+
+    if (guards(f)) {
+        lower = qdes_guard_find(&f->loop.guard, f->instance, now, is_peer, f);
+    }
+    if (lower) {
+        peer = find_peer(f, lower);
+    }
+    if (peer && !f->loop.blocked) {
+        g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
+        f->loop.addr = peer->addr;
+        block(f, peer, now);
+        f->host->changed(f->opaque);
+    } else if (peer) {
+        /* Another one may have come in its place. */
+        g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
+        f->loop.addr = peer->addr;
+    } else if (f->loop.blocked) {
+        unblock(f, now);
+        f->host->changed(f->opaque);
+    }
+}
+
+void qdes_fabric_suspect(QdesFabric *f, int64_t now)
+{
+    if (guards(f)) {
+        qdes_fabric_arm(f, qdes_guard_suspect(&f->loop.guard, now));
+    }
+}
+
+bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
+                            int64_t now)
+{
+    uint8_t data[QDES_PROBE_SIZE];
+    QdesProbe probe;
+    uint64_t sender;
+    size_t size = 0;
+    size_t part;
+    int i;
+
+    for (i = 0; i < iovcnt && size < sizeof(data); i++) {
+        part = MIN(iov[i].iov_len, sizeof(data) - size);
+        memcpy(data + size, iov[i].iov_base, part);
+        size += part;
+    }
+    if (!qdes_probe_is(data)) {
+        return false;
+    }
+    qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_probe);
+    if (!guards(f) || !qdes_probe_decode(&probe, data, size) ||
+        probe.netid != f->config.netid ||
+        qdes_probe_is_of(&probe, f->instance) ||
+        !qdes_storm_allows(&f->loop.checks, now)) {
+        return true;
+    }
+    qdes_storm_charge(&f->loop.checks, 1);
+    if (probe.asks) {
+        /* Also to those that are not known: their HELLO may come late. */
+        qdes_fabric_arm(f, qdes_guard_answer(&f->loop.guard, now));
+    }
+    sender = find_sender(f, &probe);
+    if (sender) {
+        QDES_COUNT(&f->stats, loop_heard);
+        qdes_guard_hear(&f->loop.guard, sender, now);
+        if (sender > f->instance &&
+            qdes_fabric_first(f, QDES_SAID_LOOP)) {
+            qdes_fabric_say(f, QDES_LOG_WARNING,
+                            "loop: this port, %s, and the peer %s are on the "
+                            "same LAN. The peer is to block; take one of the "
+                            "two off that LAN",
+                            f->config.name, find_peer(f, sender)->name);
+        }
+        reconsider(f, now);
+    }
+    return true;
+}
+
+static void send_probe(QdesFabric *f, int64_t now)
+{
+    QdesVnet vnet = { .needs_csum = false };
+    QdesProbe probe = {
+        .netid = f->config.netid,
+        .asks = f->loop.guard.asks,
+        .nonce = f->host->random(f->opaque),
+    };
+    size_t vnet_size = f->port.vnet_size;
+    uint8_t header[QDES_VNET_MAX];
+    uint8_t data[QDES_PROBE_SIZE];
+    struct iovec iov[2] = {
+        { header, vnet_size }, { data, sizeof(data) },
+    };
+    QdesDelivery delivery;
+
+    if (vnet_size) {
+        qdes_vnet_encode(&vnet, header, vnet_size, f->port.vnet_big_endian);
+    }
+    qdes_probe_encode(data, &probe, f->instance);
+    delivery = vnet_size ?
+               f->host->deliver(f->opaque, iov, 2, vnet_size + sizeof(data)) :
+               f->host->deliver(f->opaque, iov + 1, 1, sizeof(data));
+    if (delivery != QDES_REFUSED) {
+        QDES_COUNT(&f->stats, loop_probes);
+    }
+    if (delivery == QDES_DELIVERED_FULL) {
+        qdes_fabric_pause(f, now);
+        qdes_fabric_watch(f);
+    }
+}
+
+void qdes_fabric_guard(QdesFabric *f, int64_t now)
+{
+    if (!f->config.loop_guard) {
+        return;
+    }
+    if (!f->link_up) {
+        qdes_guard_forget(&f->loop.guard);
+    } else if (now >= f->loop.guard.next) {
+        /* A port that is full gets it with the next turn. */
+        if (!f->paused) {
+            send_probe(f, now);
+        }
+        qdes_guard_sent(&f->loop.guard, now);
+    }
+    reconsider(f, now);
+    if (f->link_up) {
+        qdes_fabric_arm(f, f->loop.guard.next);
+    }
+}
+
+void qdes_fabric_guard_init(QdesFabric *f, int64_t now)
+{
+    qdes_storm_init(&f->loop.checks, MAX_CHECKS, now);
+    qdes_fabric_suspect(f, now);
+}
