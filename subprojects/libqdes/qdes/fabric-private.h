@@ -259,11 +259,8 @@ void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
                               const QdesAddr *from, bool by_group,
                               int64_t now);
 
-/*
- * A frame to a group came from the port: is it a probe?  Then it is dealt
- * with, and counted.
- */
-bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
+/* Deal with a probe that came from the port, and count it. */
+void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
                             int64_t now);
 
 /* Begin to guard, if it is to be. */

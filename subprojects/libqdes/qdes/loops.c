@@ -86,8 +86,10 @@ static void unblock(QdesFabric *f, int64_t now)
 {
     f->loop.blocked = false;
     make_forget(f, now);
-    qdes_fabric_say(f, QDES_LOG_INFO, "no loop with %s any more: frames pass "
-                    "again", f->loop.name);
+    if (f->link_up) {
+        qdes_fabric_say(f, QDES_LOG_INFO, "no loop with %s any more: frames "
+                        "pass again", f->loop.name);
+    }
 }
 
 /* Block, or block no more, as what was heard says. */
@@ -124,7 +126,7 @@ void qdes_fabric_suspect(QdesFabric *f, int64_t now)
     }
 }
 
-bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
+void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
                             int64_t now)
 {
     uint8_t data[QDES_PROBE_SIZE];
@@ -139,15 +141,12 @@ bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
         memcpy(data + size, iov[i].iov_base, part);
         size += part;
     }
-    if (!qdes_probe_is(data)) {
-        return false;
-    }
     qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_probe);
     if (!guards(f) || !qdes_probe_decode(&probe, data, size) ||
         probe.netid != f->config.netid ||
         qdes_probe_is_of(&probe, f->instance) ||
         !qdes_storm_allows(&f->loop.checks, now)) {
-        return true;
+        return;
     }
     qdes_storm_charge(&f->loop.checks, 1);
     if (probe.asks) {
@@ -168,7 +167,6 @@ bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
         }
         reconsider(f, now);
     }
-    return true;
 }
 
 static void send_probe(QdesFabric *f, int64_t now)
