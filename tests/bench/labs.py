@@ -483,9 +483,12 @@ class FloodLab(Lab):
                 for tap, count in self.heard(host).items()}
 
     def qdes(self, count):
+        # Probes would be counted as frames that have come.
+        quiet = (['--loop-guard=off'] if self.programs.tap_has('loop-guard')
+                 else [])
         self.start(count, lambda tap: [
             self.programs.qdes_tap, '--tap', tap, '--mcast', f'{GROUP}:20804',
-            '--netid', NETID, *self.programs.qdes_args])
+            '--netid', NETID, *quiet, *self.programs.qdes_args])
 
     def vxvde(self, count):
         self.start(count, lambda tap: ['vde_plug', f'tap://{tap}',

@@ -9,8 +9,8 @@ is on no LAN, and counts what comes by the fabric.
 import time
 
 import pytest
-from frames import (BROADCAST, ETH_P_TEST, PacketSocket, frame, mac, mac_bytes,
-                    marker)
+from frames import (BROADCAST, ETH_P_ALL, ETH_P_TEST, PacketSocket, frame, mac,
+                    mac_bytes, marker)
 from procs import PATIENCE, wait_for
 from stations import Station
 
@@ -178,6 +178,9 @@ def test_loop_that_nobody_told_of(net, tap):
     for port in ports:
         wait_for(lambda p=port: p.count('loop-probes') >= 4, 5)
     assert not blocked(ports)
+    # Each has a station that speaks now, and then no more.
+    for number, lan in enumerate(lans):
+        remote.expect(lan.send(BROADCAST, mac(20 + number)))
     # The cable: a veth, one end in each LAN's bridge.
     hosts[0].ip(f'link add cable type veth peer name cable netns '
                 f'{hosts[1].full_name}')
@@ -192,6 +195,13 @@ def test_loop_that_nobody_told_of(net, tap):
     left, = wait_blocked(ports, 1, 2)
     assert time.monotonic() - begun < 2 * PATIENCE
     wait_for(lambda: not remote.socket.pending(), 2, interval=0.2)
+    # Nothing points to the one that is blocked.  (What becomes of it on the
+    # LAN is for its bridges to know: one of them has heard the station from
+    # this port.)
+    heard = PacketSocket(left.host, left.tap, ETH_P_ALL)
+    for number in range(2):
+        data = remote.send(mac(20 + number), mac(2))
+        assert copies(heard, data, 0.3) == 1
     data = lans[0].send(BROADCAST, mac(1))
     assert copies(remote.socket, data, 0.3) == 1
     data = lans[1].send(BROADCAST, mac(11))

@@ -7,6 +7,7 @@
  */
 
 #include "fabric-port.h"
+#include "packets.h"
 
 #include "qdes/guard.h"
 #include "qdes/probe.h"
@@ -565,6 +566,40 @@ START_TEST(test_storm_control)
 }
 END_TEST
 
+/* A superframe passes as a whole, and is paid for as what it is cut into. */
+START_TEST(test_storm_control_superframe)
+{
+    static uint8_t data[12 + PACKET_MAX];
+    QdesPort offloads = { .vnet_size = 12, .csum = true, .tso4 = true };
+    QdesVnet vnet = { .needs_csum = true, .gso = QDES_GSO_TCP4,
+                      .gso_size = 1000, .csum_start = 34, .csum_offset = 16 };
+    Packet packet = { PACKET_DEFAULT, .mac = 1, .csum = PACKET_PARTIAL };
+    QdesOptions limited = { .name = "a", .storm_control = "5" };
+    Port *ports[2] = { port_open_with(&limited, false), port_open("b") };
+    struct iovec iov = { data, 0 };
+    int i;
+
+    packet.payload = 10000;
+    qdes_vnet_encode(&vnet, data, 12, G_BYTE_ORDER == G_BIG_ENDIAN);
+    iov.iov_len = 12 + packet_write(&packet, data + 12);
+    offloads.vnet_big_endian = G_BYTE_ORDER == G_BIG_ENDIAN;
+    qdes_fabric_set_port(ports[0]->fabric, &offloads);
+    for (i = 0; i < 2; i++) {
+        ck_assert(qdes_fabric_send(ports[0]->fabric, &iov, 1, now));
+        qdes_fabric_flush(ports[0]->fabric, now);
+        now += 900;
+    }
+    WAIT(ports, 2, ports[1]->frames->len == 10);
+    ck_assert_uint_eq(C(ports[0], tx_flooded), 10);
+    ck_assert_uint_eq(C(ports[0], tx_drop_storm), 1);
+    now += 700;
+    ck_assert(qdes_fabric_send(ports[0]->fabric, &iov, 1, now));
+    ck_assert_uint_eq(C(ports[0], tx_flooded), 20);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("loops");
@@ -583,6 +618,7 @@ int main(void)
     tcase_add_test(tc, test_wrong_entries);
     tcase_add_test(tc, test_flush);
     tcase_add_test(tc, test_storm_control);
+    tcase_add_test(tc, test_storm_control_superframe);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

@@ -390,11 +390,8 @@ int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now);
 /* One more of what is limited to @max in a second? */
 bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now);
 
-/*
- * A frame to a group came from the port: is it a probe?  Then it is dealt
- * with, and counted.
- */
-bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
+/* Deal with a probe that came from the port, and count it. */
+void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
                             int64_t now);
 
 /* Begin to guard, if it is to be. */

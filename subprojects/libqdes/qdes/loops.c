@@ -46,24 +46,12 @@ static uint64_t find_sender(const QdesFabric *f, const QdesProbe *probe)
 
     while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
         peer = qdes_peers_get(f->peers, slot);
-        if (peer->alive && qdes_probe_is_of(probe, peer->instance)) {
+        if (peer->alive && peer->instance &&
+            qdes_probe_is_of(probe, peer->instance)) {
             return peer->instance;
         }
     }
     return 0;
-}
-
-/*
- * What peers know of this port is out of date: the LAN's addresses are behind
- * another one now, or here again.  To leave and to come back makes them forget.
- */
-static void make_forget(QdesFabric *f, int64_t now)
-{
-    qdes_fdb_flush(f->fdb);
-    if (f->link_up) {
-        qdes_fabric_say_bye(f);
-        qdes_fabric_say_hello(f, now);
-    }
 }
 
 static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
@@ -73,7 +61,11 @@ static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
     QDES_COUNT(&f->stats, loop_blocked);
     qdes_fabric_send_queue(f, now);
     f->loop.blocked = true;
-    make_forget(f, now);
+    /* What it learned of late came in circles.  Peers have learned from that,
+     * too: to leave and to come back makes them forget. */
+    qdes_fdb_flush(f->fdb);
+    qdes_fabric_say_bye(f);
+    qdes_fabric_say_hello(f, now);
     qdes_fabric_say(f, QDES_LOG_WARNING,
                     "loop: this port, %s, and the peer %s (%s) are on the "
                     "same LAN. This port is blocked, or frames would circle "
@@ -82,12 +74,13 @@ static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
                     qdes_addr_format(&peer->addr, addr));
 }
 
-static void unblock(QdesFabric *f, int64_t now)
+static void unblock(QdesFabric *f)
 {
     f->loop.blocked = false;
-    make_forget(f, now);
-    qdes_fabric_say(f, QDES_LOG_INFO, "no loop with %s any more: frames pass "
-                    "again", f->loop.name);
+    if (f->link_up) {
+        qdes_fabric_say(f, QDES_LOG_INFO, "no loop with %s any more: frames "
+                        "pass again", f->loop.name);
+    }
 }
 
 /* Block, or block no more, as what was heard says. */
@@ -112,7 +105,7 @@ static void reconsider(QdesFabric *f, int64_t now)
         g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
         f->loop.addr = peer->addr;
     } else if (f->loop.blocked) {
-        unblock(f, now);
+        unblock(f);
         f->host->changed(f->opaque);
     }
 }
@@ -124,7 +117,7 @@ void qdes_fabric_suspect(QdesFabric *f, int64_t now)
     }
 }
 
-bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
+void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
                             int64_t now)
 {
     uint8_t data[QDES_PROBE_SIZE];
@@ -139,15 +132,12 @@ bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
         memcpy(data + size, iov[i].iov_base, part);
         size += part;
     }
-    if (!qdes_probe_is(data)) {
-        return false;
-    }
     qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_probe);
     if (!guards(f) || !qdes_probe_decode(&probe, data, size) ||
         probe.netid != f->config.netid ||
         qdes_probe_is_of(&probe, f->instance) ||
         !qdes_storm_allows(&f->loop.checks, now)) {
-        return true;
+        return;
     }
     qdes_storm_charge(&f->loop.checks, 1);
     if (probe.asks) {
@@ -168,7 +158,6 @@ bool qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
         }
         reconsider(f, now);
     }
-    return true;
 }
 
 static void send_probe(QdesFabric *f, int64_t now)

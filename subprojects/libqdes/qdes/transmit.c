@@ -15,6 +15,7 @@
 
 #include "qdes/eth.h"
 #include "qdes/mss.h"
+#include "qdes/probe.h"
 
 #define COPY_MAX 2048           /* bytes; longer frames are not worth copying */
 
@@ -490,8 +491,8 @@ bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
     if (!take(f, &frame, iov, iovcnt)) {
         return true;
     }
-    if (qdes_mac_is_group(frame.eth.dst) &&
-        qdes_fabric_take_probe(f, frame.iov, frame.iovcnt, now)) {
+    if (qdes_probe_is(frame.eth.dst)) {
+        qdes_fabric_take_probe(f, frame.iov, frame.iovcnt, now);
         return true;
     }
     if (f->loop.blocked) {
