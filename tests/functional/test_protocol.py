@@ -532,7 +532,7 @@ def test_page_echo_and_peers():
     assert (buckets, entry) == (qdeswire.BUCKETS, qdeswire.ENTRY_SIZE)
     tries, = defines('QDES_CANDIDATE_TRIES')
     assert f'no more than {tries} each time' in text
-    padded, = defines('QDES_WIRE_HELLO_SIZE')
+    padded, = defines('QDES_WIRE_HELLO_PADDED')
     assert padded == qdeswire.HELLO_PADDED
     assert f'pad them to {padded} bytes' in text
 

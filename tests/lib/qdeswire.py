@@ -37,7 +37,7 @@ NAME_MAX = 63
 ECHO_SIZE = 96
 ENTRY_SIZE = 26
 BUCKETS = 64
-HELLO_PADDED = 128      # what a HELLO to the group is padded to
+HELLO_PADDED = 224      # what a HELLO to the group is padded to
 
 TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
          5: 'PEERS', 6: 'CHALLENGE', 7: 'RESPONSE'}

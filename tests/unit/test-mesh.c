@@ -241,9 +241,9 @@ int __wrap_qdes_underlay_receive(QdesUnderlay *u, int fd,
 size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to);
 bool __wrap_qdes_underlay_segments(const QdesUnderlay *u);
 bool __wrap_qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from);
+bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *to);
 bool __wrap_qdes_underlay_unreachable(QdesUnderlay *u, QdesAddr *peer);
 uint64_t __wrap_qdes_underlay_drops(QdesUnderlay *u);
-bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr);
 
 static Node *of(const QdesUnderlay *u)
 {
@@ -259,11 +259,6 @@ QdesUnderlay *__wrap_qdes_underlay_new(const QdesConfig *config,
 
 void __wrap_qdes_underlay_free(QdesUnderlay *u)
 {
-}
-
-bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr)
-{
-    return true;
 }
 
 int __wrap_qdes_underlay_group_fd(const QdesUnderlay *u)
@@ -333,6 +328,11 @@ size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to)
 bool __wrap_qdes_underlay_segments(const QdesUnderlay *u)
 {
     return false;
+}
+
+bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *to)
+{
+    return qdes_addr_is_v4(to);
 }
 
 bool __wrap_qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)
@@ -831,7 +831,7 @@ static size_t forge(uint8_t *data, const Node *n)
     default:
         size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
         return g_rand_boolean(sim.rng) ? size :
-               qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+               qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     }
 }
 

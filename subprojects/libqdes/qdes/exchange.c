@@ -205,6 +205,7 @@ static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
              memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) &&
            (!qdes_addr_needs_scope(addr) || addr->scope != 0) &&
            qdes_gossip_fits(addr, teller) &&
+           qdes_underlay_reaches(f->underlay, addr) &&
            !qdes_underlay_is_own(f->underlay, addr);
 }
 

@@ -250,12 +250,12 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
 void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
                             QdesGroupHeard group_heard)
 {
-    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    uint8_t data[QDES_WIRE_HELLO_PADDED];
     size_t size = make_hello(f, data, group_heard);
 
     if (!to) {
-        /* Nobody's answer is longer, so that it may be given. */
-        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+        /* Longer than an answer and an ECHO, so that both may be sent. */
+        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     }
     if (qdes_fabric_send_control(f, to, data, size)) {
         QDES_COUNT(&f->stats, tx_hello);

@@ -1,4 +1,0 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
-/* control */
-#include "unit.h"
-int main(void) { return unit_main(suite_create("control")); }
