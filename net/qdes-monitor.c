@@ -62,6 +62,14 @@ static QdesPeerInfoList *peers_info(const QdesStatus *status)
                                       &error_abort);
         info->last_heard_ms = peer->last_heard_ms;
         info->macs = peer->macs;
+        info->seed = peer->seed;
+        info->proven = peer->proven;
+        info->by_group = peer->by_group;
+        info->copy = peer->copy;
+        info->rtt_us = peer->rtt_us;
+        info->rtt_var_us = peer->rtt_var_us;
+        info->echo_sent = peer->echo_sent;
+        info->echo_lost = peer->echo_lost;
         QAPI_LIST_APPEND(tail, info);
     }
     return list;

@@ -422,6 +422,11 @@ static uint64_t net_qdes_random(void *opaque)
     return value;
 }
 
+static int64_t net_qdes_now_us(void *opaque)
+{
+    return qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+}
+
 static const QdesHost net_qdes_host = {
     .deliver = net_qdes_deliver,
     .writable = net_qdes_has_room,
@@ -430,6 +435,7 @@ static const QdesHost net_qdes_host = {
     .log = net_qdes_log,
     .changed = net_qdes_changed,
     .random = net_qdes_random,
+    .now_us = net_qdes_now_us,
 };
 
 /*

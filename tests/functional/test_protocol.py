@@ -15,7 +15,7 @@ import pytest
 import packets
 import qdeswire
 import superframes
-from qdeswire import Bye, Data, Drop, Hello
+from qdeswire import Bye, Data, Drop, Echo, EchoReply, Hello, Peers, Request
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / 'docs/protocol.md').read_text(encoding='utf-8')
@@ -25,8 +25,10 @@ BY_NAME = {v['name']: v for v in VECTORS}
 
 MEMBERS = {'name', 'why', 'hex', 'repeat', 'result', 'needs', 'type', 'netid',
            'frame-size', 'segment-size', 'packets', 'hello', 'canonical',
+           'echo', 'entries', 'digest',
            'bytes'}
-HELLO_MEMBERS = {'instance', 'capabilities', 'mtu', 'name', 'hold-time'}
+HELLO_MEMBERS = {'instance', 'capabilities', 'mtu', 'name', 'hold-time',
+                 'group-heard'}
 SOUND = {'ok', 'sealed', 'frame-short', 'frame-long', 'bad-tlv'}
 
 
@@ -74,7 +76,8 @@ def rows(title, header):
 def defines(*names):
     """Numbers (and texts) that libqdes' headers define."""
     text = ''.join((QDES / name).read_text() for name in
-                   ('config.h', 'fabric.h', 'segment.h', 'wire.h'))
+                   ('candidates.h', 'config.h', 'control.h', 'fabric.h',
+                    'segment.h', 'wire.h'))
     found = []
     for name in names:
         match = re.search(rf'(?:#define {name} +|^ +{name} = )"?([\w.:]+)',
@@ -107,7 +110,11 @@ def test_vectors_are_well_formed():
         assert ('frame-size' in vector) == (taken and is_data)
         for member in 'segment-size', 'packets':
             assert (member in vector) == (taken and is_superframe(vector))
-        assert ('hello' in vector) == (taken and not is_data)
+        kinds = {'hello': ['hello'], 'bye': ['hello'], 'echo': ['echo'],
+                 'echo-reply': ['echo'], 'peers': ['entries', 'digest']}
+        found = {'hello', 'echo', 'entries', 'digest'} & set(vector)
+        assert len(found) == (taken and not is_data)
+        assert found <= set(kinds.get(vector.get('type'), []))
         hello = vector.get('hello', {'instance': '0' * 16})
         assert set(hello) <= HELLO_MEMBERS
         assert re.fullmatch('[0-9a-f]{16}', hello['instance'])
@@ -155,7 +162,8 @@ def test_vectors_cover_the_protocol():
     assert {1, 65535} <= {v['segment-size'] for v in taken}
     netids = {v['netid'] for v in some('ok')}
     assert {0, 0xffffffff} <= netids
-    for name in ('hello-full', 'bye'):
+    for name in ('hello-full', 'bye', 'echo', 'echo-reply', 'peers-list',
+                 'peers-request', 'hello-group-heard'):
         assert some('ok', name=name, canonical=True)
     hellos = [v['hello'] for v in some('ok', type='hello')]
     for member in HELLO_MEMBERS:
@@ -166,6 +174,20 @@ def test_vectors_cover_the_protocol():
 
 
 # The Python implementation and the vectors
+
+def text_of(endpoint):
+    """An endpoint as the vectors have it."""
+    address, port = endpoint[:2]
+    if not port:
+        return address
+    return f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
+
+
+def test_digest_of_the_list():
+    entries = qdeswire.decode(BY_NAME['peers-list']['bytes']).entries
+    asked = qdeswire.decode(BY_NAME['peers-request']['bytes'])
+    assert qdeswire.make_digest(entries) == asked.digest
+
 
 @vectors()
 def test_decode(vector):
@@ -186,6 +208,20 @@ def test_decode(vector):
         assert message.csum_partial == bool(vector['bytes'][3] & 1)
         assert message.segment_size == vector.get('segment-size')
         return
+    if 'echo' in vector:
+        assert message.nonce == int(vector['echo']['nonce'], 16)
+        assert text_of(message.observed) == vector['echo']['observed']
+        return
+    if 'entries' in vector:
+        assert vector['entries'] == [
+            {'endpoint': text_of(entry), 'instance': f'{entry[2]:016x}'}
+            for entry in message.entries]
+        return
+    if 'digest' in vector:
+        assert vector['digest'] == {
+            str(number): f'{value:08x}'
+            for number, value in enumerate(message.digest) if value}
+        return
     want = vector['hello']
     assert message.instance == int(want['instance'], 16)
     if vector['type'] == 'hello':
@@ -193,6 +229,7 @@ def test_decode(vector):
         assert message.mtu == want.get('mtu', 0)
         assert message.name == want.get('name', '')
         assert message.hold_time == want.get('hold-time', 0)
+        assert message.group_heard == want.get('group-heard')
 
 
 @vectors('ok')
@@ -206,15 +243,18 @@ def test_round_trip(vector):
 @vectors('ok')
 def test_every_truncation(vector):
     """A cut DATA is a shorter one; a cut control message is malformed unless
-    the cut falls between two TLVs, INSTANCE before it."""
+    the cut falls between two TLVs, the mandatory ones before it."""
     data = vector['bytes']
     ends = set()
     if vector['type'] != 'data':
-        at, instance = 8, False
+        needs = {'echo': [{7, 8}], 'echo-reply': [{7, 8}],
+                 'peers': [{6}, {11}]}.get(vector['type'], [{1}])
+        at, seen = 8, set()
         while at < len(data):
-            instance |= data[at:at + 2] == b'\0\1'
+            seen.add(int.from_bytes(data[at:at + 2], 'big'))
             at += 4 + int.from_bytes(data[at + 2:at + 4], 'big')
-            if instance:
+            if any(need <= seen for need in needs) and (
+                    vector['type'] != 'echo' or at >= 96):
                 ends.add(at)
     for size in {*range(min(len(data), 300)), len(data) - 1}:
         if size < 8:
@@ -244,11 +284,17 @@ def test_random_messages():
             Data(netid, frame, rng.random() < 0.5),
             Data(netid, frame, True, rng.getrandbits(16)),
             Bye(netid, instance),
+            Echo(netid, instance, ('192.0.2.1', rng.getrandbits(16))),
+            EchoReply(netid, instance, ('2001:db8::1', rng.getrandbits(16))),
+            Request(netid, [rng.getrandbits(32) for _ in range(64)]),
+            Peers(netid, [(f'10.0.0.{i}', i, rng.getrandbits(64))
+                          for i in range(rng.randrange(1, 46))]),
             Hello(netid, instance, rng.getrandbits(rng.choice([0, 1, 32])),
                   rng.getrandbits(rng.choice([0, 16, 32])),
                   ''.join(rng.choices('ab z~\u00a0\u00ffß桥🐧',
                                       k=rng.randrange(16))),
-                  rng.getrandbits(rng.choice([0, 16])))])
+                  rng.getrandbits(rng.choice([0, 16])),
+                  rng.choice([None, False, True]))])
         assert qdeswire.decode(qdeswire.encode(message)) == message
 
 
@@ -411,8 +457,8 @@ def test_page_types():
                if r[3] == 'defined'}
     taken = {v['type'] for v in VECTORS if v['result'] == 'ok'}
     assert {names[n].lower() for n in defined} == taken
-    assert defines('QDES_WIRE_DATA', 'QDES_WIRE_HELLO',
-                   'QDES_WIRE_BYE') == sorted(defined)
+    assert defines(*(f'QDES_WIRE_{names[n].replace("-", "_")}'
+                     for n in sorted(defined))) == sorted(defined)
 
 
 def test_page_flags():
@@ -427,7 +473,7 @@ def test_page_capabilities():
     text = [r[3] for r in rows('Control messages and TLVs', 'type')
             if r[1] == 'CAPABILITIES'][0]
     bits = {int(bit, 16): name for bit, name in re.findall(
-        r'\((0x[0-9a-f]{8})\): DATA with (\w+)', text)}
+        r'\((0x[0-9a-f]{8})\): (?:DATA with|messages) (\w+)', text)}
     assert bits == qdeswire.CAPABILITIES
     assert bits == {1 << int(n): bits[1 << int(n)]
                     for n in re.findall(r'bit (\d+)', text)}
@@ -457,6 +503,8 @@ def test_page_tlvs():
             continue
         constant = name.replace('-', '_')
         assert defines(f'QDES_WIRE_TLV_{constant}') == [int(number)]
+        if number not in '1 2 3 4 5 10'.split():
+            continue
         shortest, _, longest = length.partition(' to ')
         for size in range(66):
             message = (qdeswire.header(qdeswire.TYPE_HELLO, 0) +
@@ -468,6 +516,25 @@ def test_page_tlvs():
             else:
                 with pytest.raises(Drop):
                     qdeswire.decode(message)
+
+
+def test_page_echo_and_peers():
+    text = ' '.join(PAGE.split())
+    echo, reply, buckets, entry, most = defines(
+        'QDES_ECHO_SIZE', 'QDES_ECHO_REPLY_SIZE', 'QDES_DIGEST_BUCKETS',
+        'QDES_ENTRY_SIZE', 'QDES_ENTRIES_MAX')
+    assert f'An ECHO has exactly {echo} bytes' in text
+    assert echo == qdeswire.ECHO_SIZE
+    assert f'as OBSERVED; it has {reply} bytes' in text
+    assert len(qdeswire.encode(EchoReply(0, 1, ('::', 1)))) == reply
+    assert f'{buckets} buckets of 32 bits' in text
+    assert f'| 6 | PEERS | {entry} to {entry * most} |' in text
+    assert (buckets, entry) == (qdeswire.BUCKETS, qdeswire.ENTRY_SIZE)
+    tries, = defines('QDES_CANDIDATE_TRIES')
+    assert f'no more than {tries} each time' in text
+    padded, = defines('QDES_WIRE_HELLO_PADDED')
+    assert padded == qdeswire.HELLO_PADDED
+    assert f'pad them to {padded} bytes' in text
 
 
 def test_page_results_and_counters():
@@ -537,9 +604,17 @@ def test_page_overhead():
 
 
 def test_page_example():
-    lines = re.findall(r'^    ((?:[0-9a-f]{2} +)+) +\S', PAGE, re.MULTILINE)
-    example = bytes.fromhex(''.join(lines))
-    assert example == BY_NAME['hello-example']['bytes']
+    def example(title):
+        lines = re.findall(r'^    ((?: *[0-9a-f]{2} +)+)(?:\S|$)',
+                           section(title).replace('\n', ' \n'),
+                           re.MULTILINE)
+        return bytes.fromhex(''.join(lines))
+
+    assert (example('Control messages and TLVs') ==
+            BY_NAME['hello-example']['bytes'])
+    echo = example('ECHO and PEERS')
+    assert BY_NAME['echo']['bytes'] == echo + bytes(96 - len(echo))
+    assert len(echo) > 46
 
 
 def test_page_links():

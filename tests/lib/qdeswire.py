@@ -5,7 +5,8 @@ The tests' other half: what libqdes sends is read by this module, and the
 other way round.  It shares no code with libqdes, so a misunderstanding of the
 protocol shows as a failed test.
 
-    decode(datagram) -> Data | Hello | Bye, or raises Drop with the reason
+    decode(datagram) -> Data | Hello | Bye | Echo | EchoReply | Request | Peers,
+                        or raises Drop with the reason
     encode(message)  -> datagram
 
 What a Data's frame stands for, when it is a superframe, is superframes.py's.
@@ -15,6 +16,7 @@ datagrams that say what is what.
 """
 
 import dataclasses
+import ipaddress
 import json
 import struct
 from pathlib import Path
@@ -32,20 +34,27 @@ FRAME_MAX = 65499
 SUPERFRAME_MAX = 65497
 CONTROL_MAX = 1200
 NAME_MAX = 63
+ECHO_SIZE = 96
+ENTRY_SIZE = 26
+BUCKETS = 64
+HELLO_PADDED = 224      # what a HELLO to the group is padded to
 
 TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
          5: 'PEERS', 6: 'CHALLENGE', 7: 'RESPONSE'}
-TYPE_DATA, TYPE_HELLO, TYPE_BYE = 0, 1, 2
+(TYPE_DATA, TYPE_HELLO, TYPE_BYE, TYPE_ECHO, TYPE_ECHO_REPLY,
+ TYPE_PEERS) = range(6)
 
 FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED', 0x04: 'SUPERFRAME'}
 FLAG_CSUM_PARTIAL, FLAG_SEALED, FLAG_SUPERFRAME = FLAGS
-CAPABILITIES = {0x00000001: 'CSUM_PARTIAL', 0x00000002: 'SUPERFRAME'}
-CAP_CSUM_PARTIAL, CAP_SUPERFRAME = CAPABILITIES
+CAPABILITIES = {0x00000001: 'CSUM_PARTIAL', 0x00000002: 'SUPERFRAME',
+                0x00000004: 'ECHO'}
+CAP_CSUM_PARTIAL, CAP_SUPERFRAME, CAP_ECHO = CAPABILITIES
 
 TLVS = {1: 'INSTANCE', 2: 'CAPABILITIES', 3: 'MTU', 4: 'NAME', 5: 'HOLD-TIME',
-        6: 'PEERS', 7: 'NONCE'}
-(TLV_INSTANCE, TLV_CAPABILITIES, TLV_MTU, TLV_NAME,
- TLV_HOLD_TIME) = range(1, 6)
+        6: 'PEERS', 7: 'NONCE', 8: 'OBSERVED', 9: 'PADDING',
+        10: 'GROUP-HEARD', 11: 'DIGEST'}
+(TLV_INSTANCE, TLV_CAPABILITIES, TLV_MTU, TLV_NAME, TLV_HOLD_TIME, TLV_PEERS,
+ TLV_NONCE, TLV_OBSERVED, TLV_PADDING, TLV_GROUP_HEARD, TLV_DIGEST) = TLVS
 
 # Result -> counter of the receiver; 'ok' has one for each message type.
 COUNTERS = {
@@ -99,6 +108,8 @@ class Hello:
     mtu: int = 0
     name: str = ''
     hold_time: int = 0
+    group_heard: bool | None = None
+    padded: int = dataclasses.field(default=0, compare=False)
 
     type = TYPE_HELLO
 
@@ -117,6 +128,70 @@ class Bye:
     type = TYPE_BYE
 
 
+@dataclasses.dataclass
+class Echo:
+    """Are you there, at the endpoint OBSERVED, an (address, port)?"""
+    netid: int
+    nonce: int
+    observed: tuple
+
+    type = TYPE_ECHO
+
+
+@dataclasses.dataclass
+class EchoReply:
+    """The nonce comes back to where it came from, OBSERVED."""
+    netid: int
+    nonce: int
+    observed: tuple
+
+    type = TYPE_ECHO_REPLY
+
+
+@dataclasses.dataclass
+class Request:
+    """A PEERS that asks; DIGEST is a list of numbers."""
+    netid: int
+    digest: list
+
+    type = TYPE_PEERS
+
+
+@dataclasses.dataclass
+class Peers:
+    """A PEERS that tells; ENTRIES are (address, port, instance)."""
+    netid: int
+    entries: list
+
+    type = TYPE_PEERS
+
+
+def pack_endpoint(address, port):
+    address = ipaddress.ip_address(address)
+    if address.version == 4:
+        address = ipaddress.IPv6Address(bytes(10) + b'\xff\xff' +
+                                        address.packed)
+    return address.packed + struct.pack('>H', port)
+
+
+def unpack_endpoint(value):
+    address = ipaddress.IPv6Address(value[:16])
+    return (str(address.ipv4_mapped or address),
+            int.from_bytes(value[16:18], 'big'))
+
+
+def make_digest(entries):
+    """The digest of a list of (address, port, instance)."""
+    digest = [0] * BUCKETS
+    for address, port, instance in entries:
+        number = 0x811c9dc5
+        for byte in (pack_endpoint(address, port) +
+                     struct.pack('>Q', instance)):
+            number = (number ^ byte) * 0x01000193 & 0xffffffff
+        digest[instance % BUCKETS] ^= number
+    return digest
+
+
 def header(type, netid, flags=0, version=VERSION, magic=MAGIC):
     """Any header, wrong ones too."""
     return struct.pack('>HBBI', magic, version << 4 | type, flags, netid)
@@ -130,7 +205,7 @@ def tlv(type, value, length=None):
 
 
 def encode(message):
-    """Return the datagram of a Data, Hello or Bye."""
+    """Return the datagram of a message."""
     if message.type == TYPE_DATA:
         flags = FLAG_CSUM_PARTIAL if message.csum_partial else 0
         size = b''
@@ -139,6 +214,18 @@ def encode(message):
             size = struct.pack('>H', message.segment_size)
         return header(TYPE_DATA, message.netid, flags) + size + message.frame
     out = header(message.type, message.netid)
+    if message.type in (TYPE_ECHO, TYPE_ECHO_REPLY):
+        out += tlv(TLV_NONCE, struct.pack('>Q', message.nonce))
+        out += tlv(TLV_OBSERVED, pack_endpoint(*message.observed))
+        if message.type == TYPE_ECHO:
+            out += tlv(TLV_PADDING, bytes(ECHO_SIZE - 4 - len(out)))
+        return out
+    if isinstance(message, Request):
+        return out + tlv(TLV_DIGEST, struct.pack('>64I', *message.digest))
+    if isinstance(message, Peers):
+        return out + tlv(TLV_PEERS, b''.join(
+            pack_endpoint(address, port) + struct.pack('>Q', instance)
+            for address, port, instance in message.entries))
     out += tlv(TLV_INSTANCE, struct.pack('>Q', message.instance))
     if message.type == TYPE_BYE:
         return out
@@ -150,6 +237,10 @@ def encode(message):
         out += tlv(TLV_NAME, message.name.encode())
     if message.hold_time:
         out += tlv(TLV_HOLD_TIME, struct.pack('>H', message.hold_time))
+    if message.group_heard is not None:
+        out += tlv(TLV_GROUP_HEARD, bytes([message.group_heard]))
+    if message.padded:
+        out += tlv(TLV_PADDING, bytes(message.padded - len(out) - 4))
     return out
 
 
@@ -213,27 +304,60 @@ def split_tlvs(payload):
 
 _LENGTHS = {TLV_INSTANCE: range(8, 9), TLV_CAPABILITIES: range(4, 5),
             TLV_MTU: range(4, 5), TLV_NAME: range(1, NAME_MAX + 1),
-            TLV_HOLD_TIME: range(2, 3)}
+            TLV_HOLD_TIME: range(2, 3), TLV_GROUP_HEARD: range(1, 2)}
+_ECHO_LENGTHS = {TLV_NONCE: range(8, 9), TLV_OBSERVED: range(18, 19)}
+_PEERS_LENGTHS = {TLV_PEERS: range(ENTRY_SIZE, CONTROL_MAX, ENTRY_SIZE),
+                  TLV_DIGEST: range(256, 257)}
 
 
-def _known_tlvs(payload):
-    """{type: value} of the TLVs that version 1 defines, all well-formed."""
+def _well_formed(payload, lengths):
+    """{type: value} of the TLVs in LENGTHS."""
     known = {}
     for type, value in split_tlvs(payload):
-        if type not in _LENGTHS:
+        if type not in lengths:
             continue
         if type in known:
             raise ValueError(f'{TLVS[type]} twice')
-        if len(value) not in _LENGTHS[type]:
+        if len(value) not in lengths[type]:
             raise ValueError(f'{TLVS[type]} with {len(value)} bytes')
         known[type] = value
+    return known
+
+
+def _decode_echo(type, netid, payload):
+    if type == TYPE_ECHO and HEADER_SIZE + len(payload) < ECHO_SIZE:
+        raise ValueError(f'ECHO of {HEADER_SIZE + len(payload)} bytes')
+    known = _well_formed(payload, _ECHO_LENGTHS)
+    if len(known) != 2:
+        raise ValueError('NONCE or OBSERVED missing')
+    return (Echo if type == TYPE_ECHO else EchoReply)(
+        netid, int.from_bytes(known[TLV_NONCE], 'big'),
+        unpack_endpoint(known[TLV_OBSERVED]))
+
+
+def _decode_peers(netid, payload):
+    known = _well_formed(payload, _PEERS_LENGTHS)
+    if len(known) != 1:
+        raise ValueError('not one PEERS or DIGEST')
+    if TLV_DIGEST in known:
+        return Request(netid, list(struct.unpack('>64I', known[TLV_DIGEST])))
+    value = known[TLV_PEERS]
+    return Peers(netid, [
+        (*unpack_endpoint(value[at:]),
+         int.from_bytes(value[at + 18:at + ENTRY_SIZE], 'big'))
+        for at in range(0, len(value), ENTRY_SIZE)])
+
+
+def _known_tlvs(payload):
+    """The TLVs of a HELLO or BYE."""
+    known = _well_formed(payload, _LENGTHS)
     if not any(known.get(TLV_INSTANCE, b'')):
         raise ValueError('INSTANCE missing or 0')
     return known
 
 
 def decode(datagram):
-    """Return the Data, Hello or Bye; raises Drop for all else."""
+    """Return the message; raises Drop for all else."""
     if len(datagram) < HEADER_SIZE:
         raise Drop('short', f'{len(datagram)} bytes')
     magic, version_type, flags, netid = struct.unpack_from('>HBBI', datagram)
@@ -242,7 +366,7 @@ def decode(datagram):
         raise Drop('bad-magic', f'{magic:#06x}')
     if version != VERSION:
         raise Drop('bad-version', f'{version}')
-    if type not in (TYPE_DATA, TYPE_HELLO, TYPE_BYE):
+    if type > TYPE_PEERS:
         raise Drop('bad-type', f'{type} ({TYPES.get(type, "unassigned")})')
     allowed = FLAG_SEALED
     if type == TYPE_DATA:
@@ -269,6 +393,10 @@ def decode(datagram):
         raise Drop('bad-tlv', f'a message of {len(datagram)} bytes', type,
                    netid)
     try:
+        if type in (TYPE_ECHO, TYPE_ECHO_REPLY):
+            return _decode_echo(type, netid, payload)
+        if type == TYPE_PEERS:
+            return _decode_peers(netid, payload)
         known = _known_tlvs(payload)
     except ValueError as error:
         raise Drop('bad-tlv', str(error), type, netid) from None
@@ -282,7 +410,9 @@ def decode(datagram):
                  capabilities=number(TLV_CAPABILITIES),
                  mtu=number(TLV_MTU),
                  name=clean_name(known.get(TLV_NAME, b'')),
-                 hold_time=number(TLV_HOLD_TIME))
+                 hold_time=number(TLV_HOLD_TIME),
+                 group_heard=bool(number(TLV_GROUP_HEARD))
+                 if TLV_GROUP_HEARD in known else None)
 
 
 def vector_bytes(vector):

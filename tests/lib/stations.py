@@ -45,9 +45,11 @@ class Station:
         assert not self.socket.pending()
 
     def heard(self):
-        """Datagrams read, but for other ports' HELLOs."""
+        """Datagrams read, but for what ports say of themselves."""
         counters = self.counters
-        return counters['rx-datagrams'] - counters['rx-hello']
+        return counters['rx-datagrams'] - sum(
+            counters[f'rx-{kind}'] for kind in ('hello', 'echo', 'echo-reply',
+                                                'peers'))
 
 
 class WirePeer:
@@ -57,6 +59,7 @@ class WirePeer:
                  port=0):
         self.netid = netid
         self.name = name
+        self.answers = True     # each ECHO, as it is read
         self.instance = random.randrange(1, 1 << 64)
         self.sock, self.group_sock = [
             host.socket(socket.AF_INET6 if v6 else socket.AF_INET)
@@ -90,11 +93,24 @@ class WirePeer:
         self.sock.sendto(datagram, endpoint(to) if to else self.group)
 
     def hello(self, to=None, **values):
+        if to is None:
+            # Else there is no answer.
+            values.setdefault('padded', qdeswire.HELLO_PADDED)
         self.send(qdeswire.Hello(self.netid, self.instance, name=self.name,
                                  **values), to)
 
     def bye(self, to=None, instance=None):
         self.send(qdeswire.Bye(self.netid, instance or self.instance), to)
+
+    def prove(self, port):
+        """Have PORT believe that this endpoint is where it is."""
+        before = port.counters['peers-proven']
+        self.hello(to=port.status['local'], padded=qdeswire.HELLO_PADDED,
+                   capabilities=qdeswire.CAP_ECHO)
+        end = time.monotonic() + 10
+        while port.counters['peers-proven'] == before:
+            assert time.monotonic() < end, 'no ECHO came'
+            self.receive(0.1)
 
     def data(self, dst, src, to=None, size=60):
         """Send a frame that nobody has sent before, and return it."""
@@ -117,6 +133,10 @@ class WirePeer:
                 continue
             message = qdeswire.decode(datagram)
             message.sender = sender[:2]
+            if isinstance(message, qdeswire.Echo) and self.answers:
+                self.sock.sendto(qdeswire.encode(qdeswire.EchoReply(
+                    message.netid, message.nonce, sender[:2])), sender)
+                continue
             return message, ready[0] is self.group_sock
 
     def expect(self, data, timeout=5.0):

@@ -256,7 +256,7 @@ static inline void prove(Port *p, int fd, QdesWireHello *hello)
     qdes_status_free(status);
     hello->capabilities |= QDES_WIRE_CAP_ECHO;
     size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, hello);
-    size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+    size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss, len),
                      size);
     while (counter(p, QDES_COUNTER_peers_proven) == proven) {

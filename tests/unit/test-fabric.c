@@ -202,7 +202,7 @@ END_TEST
 START_TEST(test_answers_are_bounded)
 {
     Port *p = port_open("a");
-    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    uint8_t data[QDES_WIRE_HELLO_PADDED];
     QdesWireHello hello = { .instance = 1 };
     struct sockaddr_storage ss;
     struct ip_mreqn lo = { .imr_ifindex = 1 };
@@ -219,7 +219,7 @@ START_TEST(test_answers_are_bounded)
     for (i = 1; i <= 500; i++) {
         hello.instance = i;
         size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
-        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
         ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss,
                                 len), size);
         WAIT(&p, 1, C(p, rx_hello) == (uint64_t)i);
@@ -228,7 +228,7 @@ START_TEST(test_answers_are_bounded)
     now += 1000;
     hello.instance = 501;
     size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
-    size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+    size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     ck_assert_int_eq(sendto(fd, data, size, 0, (struct sockaddr *)&ss, len),
                      size);
     WAIT(&p, 1, C(p, rx_hello) == 501);

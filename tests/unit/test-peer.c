@@ -187,6 +187,159 @@ START_TEST(test_model)
 }
 END_TEST
 
+/* A proven and alive peer with @instance, met long ago. */
+static uint32_t member(QdesPeers *peers, uint32_t n, uint64_t instance,
+                       int64_t now)
+{
+    uint32_t slot = heard(peers, n, 1000);
+
+    qdes_peers_prove(peers, slot, now);
+    hello(peers, slot, instance, 0);
+    heard(peers, n, now);
+    return slot;
+}
+
+static bool gets_copies(QdesPeers *peers, uint32_t slot, int64_t now,
+                        bool group)
+{
+    qdes_peers_decide_copy(peers, slot, now, group);
+    return qdes_peers_get(peers, slot)->copy;
+}
+
+static void tell(QdesPeers *peers, uint32_t n, uint64_t instance,
+                 QdesGroupHeard told, int64_t now)
+{
+    QdesWireHello msg = { .instance = instance, .group_heard = told };
+
+    qdes_peers_hello(peers, heard(peers, n, now), &msg);
+}
+
+/* Who gets copies: each condition by itself. */
+START_TEST(test_copies)
+{
+    QdesPeers *peers = qdes_peers_new(8, 1);
+    int64_t now = 100000;
+    uint32_t slot = heard(peers, 1, now);
+
+    hello(peers, slot, 7, 0);
+    ck_assert(!gets_copies(peers, slot, now, false));   /* not proven */
+    qdes_peers_prove(peers, slot, now);
+    ck_assert(!gets_copies(peers, slot, now, true));    /* just met */
+    ck_assert(gets_copies(peers, slot, now, false));
+    now += QDES_PEER_SETTLE_MS;
+    ck_assert(gets_copies(peers, slot, now, true));
+    qdes_peers_heard_group(peers, slot, now);
+    ck_assert(!gets_copies(peers, slot, now + QDES_HOLD_MS - 1, true));
+    ck_assert(gets_copies(peers, slot, now + QDES_HOLD_MS, true));
+    tell(peers, 1, 7, QDES_GROUP_NOT_HEARD, now);
+    ck_assert(gets_copies(peers, slot, now, true));
+    tell(peers, 1, 7, QDES_GROUP_UNSAID, now);
+    ck_assert(gets_copies(peers, slot, now, true));
+    now += 2 * QDES_HOLD_MS;
+    tell(peers, 1, 7, QDES_GROUP_HEARD, now);
+    ck_assert(!gets_copies(peers, slot, now, true));
+    ck_assert(gets_copies(peers, slot, now + QDES_HOLD_MS, true));
+    ck_assert(!gets_copies(peers, slot, now, true));
+    /* Restarted: what it said is void. */
+    tell(peers, 1, 8, QDES_GROUP_UNSAID, now);
+    ck_assert(gets_copies(peers, slot, now, true));
+    qdes_peers_remove(peers, slot);
+    ck_assert_uint_eq(qdes_peers_copies(peers), 0);
+    qdes_peers_free(peers);
+}
+END_TEST
+
+/* Of one instance's endpoints, one. */
+START_TEST(test_one_of_an_instance)
+{
+    QdesPeers *peers = qdes_peers_new(8, 1);
+    int64_t now = 100000;
+    uint32_t a = member(peers, 1, 7, now);
+    uint32_t b = member(peers, 2, 7, now + 1);
+    uint32_t c = member(peers, 3, 9, now);
+
+    ck_assert(!gets_copies(peers, a, now + 2, true));
+    ck_assert(gets_copies(peers, b, now + 2, true));
+    ck_assert(gets_copies(peers, c, now + 2, true));
+    ck_assert_uint_eq(qdes_peers_copies(peers), 2);
+    ck_assert_uint_ne(qdes_peers_find_instance(peers, 7), QDES_PEER_NONE);
+    ck_assert_uint_eq(qdes_peers_find_instance(peers, 8), QDES_PEER_NONE);
+    qdes_peers_heard_group(peers, a, now + 2);
+    ck_assert(!gets_copies(peers, b, now + 2, true));
+    ck_assert(!gets_copies(peers, a, now + 2, true));
+    qdes_peers_remove(peers, a);
+    ck_assert(gets_copies(peers, b, now + 2, true));
+    hello(peers, b, 9, 0);
+    ck_assert(gets_copies(peers, b, now + 2, true));
+    ck_assert(!qdes_peers_get(peers, c)->copy);
+    ck_assert_uint_eq(qdes_peers_find_instance(peers, 7), QDES_PEER_NONE);
+    qdes_peers_free(peers);
+}
+END_TEST
+
+START_TEST(test_rtt)
+{
+    QdesPeers *peers = qdes_peers_new(8, 1);
+    uint32_t slot = heard(peers, 1, 1000);
+    const QdesPeer *peer = qdes_peers_get(peers, slot);
+    int i;
+
+    qdes_peers_echo_sent(peers, slot);
+    qdes_peers_echo_returned(peers, slot, 800);
+    ck_assert_uint_eq(peer->rtt_us, 800);
+    ck_assert_uint_eq(peer->rtt_var_us, 400);
+    qdes_peers_echo_sent(peers, slot);
+    qdes_peers_echo_returned(peers, slot, 1600);
+    ck_assert_uint_eq(peer->rtt_us, 900);
+    ck_assert_uint_eq(peer->rtt_var_us, 500);
+    for (i = 0; i < 3; i++) {
+        qdes_peers_echo_sent(peers, slot);
+    }
+    ck_assert_uint_eq(peer->echo_sent, 5);
+    ck_assert_uint_eq(peer->echo_lost, 2);
+    qdes_peers_echo_returned(peers, slot, UINT32_MAX);
+    ck_assert_uint_lt(peer->rtt_us, QDES_PEER_MAX_RTT);
+    qdes_peers_free(peers);
+}
+END_TEST
+
+/* What the user listed gives way last. */
+START_TEST(test_seeds_stay)
+{
+    QdesPeers *peers = qdes_peers_new(4, 1);
+    uint32_t i;
+
+    qdes_peers_set_seed(peers, heard(peers, 1, 1), true);
+    for (i = 0; i < 100; i++) {
+        hello(peers, heard(peers, 100 + i, 10 + i), 1 + i, 0);
+    }
+    ck_assert(known(peers, 1));
+    ck_assert(known(peers, 199));
+    for (i = 197; i < 200; i++) {
+        QdesAddr addr = addr_of(i);
+
+        qdes_peers_set_seed(peers, qdes_peers_find(peers, &addr), true);
+    }
+    heard(peers, 500, 200);
+    ck_assert(!known(peers, 1));
+    qdes_peers_free(peers);
+}
+END_TEST
+
+START_TEST(test_patience)
+{
+    QdesPeers *peers = qdes_peers_new(4, 1);
+    uint32_t slot = heard(peers, 1, 1000);
+
+    qdes_peers_set_patience(peers, 90000);
+    ck_assert(!qdes_peers_is_expired(peers, slot, 90999));
+    ck_assert(qdes_peers_is_expired(peers, slot, 91000));
+    hello(peers, slot, 1, 100);
+    ck_assert_int_eq(qdes_peers_expiry(peers, slot), 101000);
+    qdes_peers_free(peers);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("peer");
@@ -198,6 +351,11 @@ int main(void)
     tcase_add_test(tc, test_fairness);
     tcase_add_test(tc, test_oldest_gives_way);
     tcase_add_test(tc, test_model);
+    tcase_add_test(tc, test_copies);
+    tcase_add_test(tc, test_one_of_an_instance);
+    tcase_add_test(tc, test_rtt);
+    tcase_add_test(tc, test_seeds_stay);
+    tcase_add_test(tc, test_patience);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

@@ -215,6 +215,11 @@ static QdesStatus *make_status(void)
     status->peers[0].hello = true;
     status->peers[0].last_heard_ms = 1234567890123;
     status->peers[0].macs = 1;
+    status->peers[0].proven = true;
+    status->peers[0].copy = true;
+    status->peers[0].rtt_us = 1234;
+    status->peers[0].echo_sent = 10;
+    status->peers[0].echo_lost = 2;
     parse_addr(&status->peers[1].address, "10.0.0.3:4002");
     status->n_seeds = 2;
     status->seeds = g_new0(QdesStatusSeed, 2);
@@ -306,7 +311,8 @@ START_TEST(test_query)
     array = json_object_get_array_member(all, "peers");
     ck_assert_uint_eq(json_array_get_length(array), 2);
     object = json_array_get_object_element(array, 0);
-    assert_members(object, "name address state last-heard-ms macs");
+    assert_members(object, "name address state last-heard-ms macs seed proven "
+                   "by-group copy rtt-us rtt-var-us echo-sent echo-lost");
     ck_assert_str_eq(json_object_get_string_member(object, "name"), "other");
     ck_assert_str_eq(json_object_get_string_member(object, "address"),
                      "10.0.0.2:4001");
@@ -314,6 +320,13 @@ START_TEST(test_query)
     ck_assert_int_eq(json_object_get_int_member(object, "last-heard-ms"),
                      1234567890123);
     ck_assert_int_eq(json_object_get_int_member(object, "macs"), 1);
+    ck_assert(json_object_get_boolean_member(object, "proven"));
+    ck_assert(json_object_get_boolean_member(object, "copy"));
+    ck_assert(!json_object_get_boolean_member(object, "by-group"));
+    ck_assert(!json_object_get_boolean_member(object, "seed"));
+    ck_assert_int_eq(json_object_get_int_member(object, "rtt-us"), 1234);
+    ck_assert_int_eq(json_object_get_int_member(object, "echo-sent"), 10);
+    ck_assert_int_eq(json_object_get_int_member(object, "echo-lost"), 2);
     object = json_array_get_object_element(array, 1);
     ck_assert_str_eq(json_object_get_string_member(object, "name"), "");
     ck_assert_str_eq(json_object_get_string_member(object, "state"), "heard");

@@ -11,7 +11,9 @@
 
 #include <json-glib/json-glib.h>
 
+#include "qdes/control.h"
 #include "qdes/fabric.h"
+#include "qdes/gossip.h"
 #include "qdes/segment.h"
 #include "qdes/wire.h"
 
@@ -31,6 +33,11 @@ typedef struct Vector {
     unsigned segment_size;
     unsigned packets;           /* that it stands for */
     QdesWireHello hello;
+    QdesEcho echo;
+    bool is_request;
+    QdesDigest digest;
+    unsigned n_entries;
+    QdesEntry entries[QDES_ENTRIES_MAX];
 } Vector;
 
 static const char *const result_names[] = {
@@ -50,6 +57,9 @@ static const char *const type_names[] = {
     [QDES_WIRE_DATA] = "data",
     [QDES_WIRE_HELLO] = "hello",
     [QDES_WIRE_BYE] = "bye",
+    [QDES_WIRE_ECHO] = "echo",
+    [QDES_WIRE_ECHO_REPLY] = "echo-reply",
+    [QDES_WIRE_PEERS] = "peers",
 };
 
 static Vector *vectors;
@@ -130,6 +140,60 @@ static void read_hello(QdesWireHello *hello, JsonObject *object)
         object, "hold-time", 0);
     name = json_object_get_string_member_with_default(object, "name", "");
     g_strlcpy(hello->name, name, sizeof(hello->name));
+    if (json_object_has_member(object, "group-heard")) {
+        hello->group_heard = json_object_get_boolean_member(
+            object, "group-heard") ? QDES_GROUP_HEARD : QDES_GROUP_NOT_HEARD;
+    }
+}
+
+static uint64_t read_hex(JsonObject *object, const char *member)
+{
+    return g_ascii_strtoull(json_object_get_string_member(object, member),
+                            NULL, 16);
+}
+
+static QdesAddr read_endpoint(JsonObject *object, const char *member)
+{
+    QdesAddr addr;
+
+    if (!qdes_addr_parse(&addr, json_object_get_string_member(object, member),
+                         0, NULL)) {
+        bail_out("%s is no endpoint", member);
+    }
+    return addr;
+}
+
+static void read_exchange(Vector *v, JsonObject *object)
+{
+    JsonObject *member;
+    JsonArray *array;
+    char number[8];
+    unsigned i;
+
+    if (json_object_has_member(object, "echo")) {
+        member = json_object_get_object_member(object, "echo");
+        v->echo.nonce = read_hex(member, "nonce");
+        v->echo.observed = read_endpoint(member, "observed");
+    }
+    if (json_object_has_member(object, "digest")) {
+        v->is_request = true;
+        member = json_object_get_object_member(object, "digest");
+        for (i = 0; i < QDES_DIGEST_BUCKETS; i++) {
+            g_snprintf(number, sizeof(number), "%u", i);
+            if (json_object_has_member(member, number)) {
+                v->digest.bucket[i] = read_hex(member, number);
+            }
+        }
+    }
+    if (json_object_has_member(object, "entries")) {
+        array = json_object_get_array_member(object, "entries");
+        v->n_entries = json_array_get_length(array);
+        for (i = 0; i < v->n_entries; i++) {
+            member = json_array_get_object_element(array, i);
+            v->entries[i].addr = read_endpoint(member, "endpoint");
+            v->entries[i].instance = read_hex(member, "instance");
+        }
+    }
 }
 
 static void read_vector(Vector *v, JsonObject *object)
@@ -156,6 +220,7 @@ static void read_vector(Vector *v, JsonObject *object)
     if (json_object_has_member(object, "hello")) {
         read_hello(&v->hello, json_object_get_object_member(object, "hello"));
     }
+    read_exchange(v, object);
 }
 
 static void load_vectors(const char *path)
@@ -212,6 +277,42 @@ static uint8_t *exact_copy(const uint8_t *data, size_t size)
     return copy;
 }
 
+/* Of the last ECHO, ECHO-REPLY or PEERS that was decoded. */
+static QdesEcho got_echo;
+static QdesPeersMessage got_peers;
+
+static void assert_same_exchange(const Vector *v)
+{
+    QdesEntry entry;
+    unsigned i;
+
+    if (v->type != QDES_WIRE_PEERS) {
+        ck_assert_uint_eq(got_echo.nonce, v->echo.nonce);
+        ck_assert(qdes_addr_equal(&got_echo.observed, &v->echo.observed));
+        return;
+    }
+    ck_assert_int_eq(got_peers.is_request, v->is_request);
+    ck_assert_mem_eq(&got_peers.digest, &v->digest, sizeof(v->digest));
+    ck_assert_uint_eq(got_peers.n_entries, v->n_entries);
+    for (i = 0; i < v->n_entries; i++) {
+        entry = qdes_control_entry(&got_peers, i);
+        ck_assert_uint_eq(entry.instance, v->entries[i].instance);
+        ck_assert(qdes_addr_equal(&entry.addr, &v->entries[i].addr));
+    }
+}
+
+static size_t encode_exchange(uint8_t data[QDES_WIRE_CONTROL_MAX],
+                              const Vector *v)
+{
+    if (v->type != QDES_WIRE_PEERS) {
+        return qdes_control_encode_echo(data, v->type, v->netid, &v->echo);
+    }
+    return v->is_request ?
+           qdes_control_encode_request(data, v->netid, &v->digest) :
+           qdes_control_encode_list(data, v->netid, v->entries,
+                                    v->n_entries);
+}
+
 /* What a receiver makes of the whole datagram. */
 static QdesWireResult decode(QdesWireHeader *header, QdesWireHello *hello,
                              const uint8_t *data, size_t size)
@@ -222,8 +323,20 @@ static QdesWireResult decode(QdesWireHeader *header, QdesWireHello *hello,
     memset(header, 0xa5, sizeof(*header));
     memset(hello, 0xa5, sizeof(*hello));
     result = qdes_wire_decode(header, data, size);
-    if (result == QDES_WIRE_OK && header->type != QDES_WIRE_DATA) {
-        result = qdes_wire_decode_hello(hello, header);
+    if (result != QDES_WIRE_OK) {
+        return result;
+    }
+    switch (header->type) {
+    case QDES_WIRE_DATA:
+        return result;
+    case QDES_WIRE_HELLO:
+    case QDES_WIRE_BYE:
+        return qdes_wire_decode_hello(hello, header);
+    case QDES_WIRE_ECHO:
+    case QDES_WIRE_ECHO_REPLY:
+        return qdes_control_decode_echo(&got_echo, header);
+    case QDES_WIRE_PEERS:
+        return qdes_control_decode_peers(&got_peers, header);
     }
     return result;
 }
@@ -245,6 +358,7 @@ static void assert_same_hello(const QdesWireHello *got,
     ck_assert_uint_eq(got->capabilities, want->capabilities);
     ck_assert_uint_eq(got->mtu, want->mtu);
     ck_assert_uint_eq(got->hold_time, want->hold_time);
+    ck_assert_int_eq(got->group_heard, want->group_heard);
     ck_assert_str_eq(got->name, want->name);
 }
 
@@ -271,6 +385,8 @@ START_TEST(test_vector)
         if (v->type == QDES_WIRE_DATA) {
             ck_assert_uint_eq(header.payload_size, v->frame_size);
             ck_assert_int_eq(header.csum_partial, v->data[3] & 1);
+        } else if (v->type >= QDES_WIRE_ECHO) {
+            assert_same_exchange(v);
         } else {
             assert_same_hello(&hello, &v->hello, v->type);
         }
@@ -308,7 +424,7 @@ END_TEST
 START_TEST(test_encode_vector)
 {
     const Vector *v = &vectors[taken[_i]];
-    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
     QdesWireHeader header;
     QdesWireHello hello;
     size_t size = QDES_WIRE_HEADER_SIZE;
@@ -323,7 +439,8 @@ START_TEST(test_encode_vector)
         ck_assert_mem_eq(data, v->data, size);
         return;
     }
-    size = qdes_wire_encode_hello(data, v->type, v->netid, &v->hello);
+    size = v->type >= QDES_WIRE_ECHO ? encode_exchange(data, v) :
+           qdes_wire_encode_hello(data, v->type, v->netid, &v->hello);
     ck_assert_uint_le(size, sizeof(data));
     if (v->canonical) {
         ck_assert_msg(size == v->size && memcmp(data, v->data, size) == 0,
@@ -333,20 +450,39 @@ START_TEST(test_encode_vector)
                   QDES_WIRE_OK);
     ck_assert_uint_eq(header.type, v->type);
     ck_assert_uint_eq(header.netid, v->netid);
-    assert_same_hello(&hello, &v->hello, v->type);
+    if (v->type >= QDES_WIRE_ECHO) {
+        assert_same_exchange(v);
+    } else {
+        assert_same_hello(&hello, &v->hello, v->type);
+    }
 }
 END_TEST
 
-/* Mark where a control message may end: behind a TLV, INSTANCE seen. */
+/* Mark where a control message may end: behind a TLV, the mandatory ones
+ * seen. */
 static void find_ends(const Vector *v, bool *may_end)
 {
     size_t at = QDES_WIRE_HEADER_SIZE;
-    bool instance = false;
+    uint32_t seen = 0;
 
     while (at < v->size) {
-        instance |= v->data[at] == 0 && v->data[at + 1] == 1;
+        if (v->data[at] == 0 && v->data[at + 1] < 32) {
+            seen |= 1u << v->data[at + 1];
+        }
         at += 4 + (v->data[at + 2] << 8 | v->data[at + 3]);
-        may_end[at] = instance;
+        switch (v->type) {
+        case QDES_WIRE_ECHO:
+            may_end[at] = (seen & 0x180) == 0x180 && at >= QDES_ECHO_SIZE;
+            break;
+        case QDES_WIRE_ECHO_REPLY:
+            may_end[at] = (seen & 0x180) == 0x180;
+            break;
+        case QDES_WIRE_PEERS:
+            may_end[at] = seen & 0x840;
+            break;
+        default:
+            may_end[at] = seen & 2;
+        }
     }
 }
 
@@ -444,6 +580,7 @@ START_TEST(test_longest_hello)
         .capabilities = UINT32_MAX,
         .mtu = UINT32_MAX,
         .hold_time = UINT16_MAX,
+        .group_heard = QDES_GROUP_HEARD,
     };
     uint8_t *data = malloc(QDES_WIRE_HELLO_SIZE);
     QdesWireHeader header;
@@ -453,7 +590,7 @@ START_TEST(test_longest_hello)
     memset(hello.name, 'n', QDES_NAME_MAX);
     memset(data, 0x5a, QDES_WIRE_HELLO_SIZE);
     size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 7, &hello);
-    ck_assert_uint_eq(size, 8 + 12 + 8 + 8 + 4 + QDES_NAME_MAX + 6);
+    ck_assert_uint_eq(size, 8 + 12 + 8 + 8 + 4 + QDES_NAME_MAX + 6 + 5);
     ck_assert_uint_eq(decode(&header, &got, data, size), QDES_WIRE_OK);
     assert_same_hello(&got, &hello, QDES_WIRE_HELLO);
     for (; size < QDES_WIRE_HELLO_SIZE; size++) {
@@ -511,6 +648,7 @@ START_TEST(test_random_hellos)
         hello.capabilities = draw(rng, 32);
         hello.mtu = draw(rng, 32);
         hello.hold_time = draw(rng, 16);
+        hello.group_heard = draw(rng, 16) % 3;
         n = draw(rng, 16) % (QDES_NAME_MAX + 1);
         while (n-- > 0) {
             hello.name[n] = g_rand_int_range(rng, ' ', '~' + 1);
@@ -561,7 +699,12 @@ START_TEST(test_random_changes)
         if (result == QDES_WIRE_OK) {
             ck_assert_ptr_eq(header.payload + header.payload_size,
                              data + size);
-            if (header.type != QDES_WIRE_DATA) {
+            for (n = 0; header.type == QDES_WIRE_PEERS &&
+                 n < (int)got_peers.n_entries; n++) {
+                qdes_control_entry(&got_peers, n);
+            }
+            if (header.type == QDES_WIRE_HELLO ||
+                header.type == QDES_WIRE_BYE) {
                 ck_assert_uint_ne(hello.instance, 0);
                 ck_assert(memchr(hello.name, 0, sizeof(hello.name)));
                 ck_assert(g_utf8_validate(hello.name, -1, NULL));

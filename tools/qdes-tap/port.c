@@ -259,6 +259,11 @@ static uint64_t host_random(void *opaque)
     return value;
 }
 
+static int64_t host_now_us(void *opaque)
+{
+    return g_get_monotonic_time();
+}
+
 static const QdesHost port_host = {
     .deliver = host_deliver,
     .writable = host_writable,
@@ -267,6 +272,7 @@ static const QdesHost port_host = {
     .log = host_log,
     .changed = host_changed,
     .random = host_random,
+    .now_us = host_now_us,
 };
 
 Port *port_new(Loop *loop, Tap *tap, Capture *capture,

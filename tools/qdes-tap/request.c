@@ -63,6 +63,14 @@ static void add_peers(JsonBuilder *b, const QdesStatus *status)
         add_string(b, "state", qdes_status_peer_state(peer));
         add_int(b, "last-heard-ms", peer->last_heard_ms);
         add_int(b, "macs", peer->macs);
+        add_bool(b, "seed", peer->seed);
+        add_bool(b, "proven", peer->proven);
+        add_bool(b, "by-group", peer->by_group);
+        add_bool(b, "copy", peer->copy);
+        add_int(b, "rtt-us", peer->rtt_us);
+        add_int(b, "rtt-var-us", peer->rtt_var_us);
+        add_int(b, "echo-sent", peer->echo_sent);
+        add_int(b, "echo-lost", peer->echo_lost);
         json_builder_end_object(b);
     }
     json_builder_end_array(b);

@@ -10,7 +10,7 @@
 
 #include "qdes/gossip.h"
 
-#define MAX_REPLIES 1000        /* ECHO-REPLYs in a second */
+#define MAX_REPLIES 500         /* ECHO-REPLYs in a second */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
 #define LISTS_EACH 8            /* in one answer */
 
@@ -102,7 +102,9 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
     if (slot == QDES_PEER_NONE) {
         return;
     }
-    qdes_candidates_remove(f->mesh.candidates, from);
+    if (qdes_peers_get(f->peers, slot)->alive) {
+        qdes_candidates_remove(f->mesh.candidates, from);
+    }
     if (qdes_peers_get(f->peers, slot)->echo_open) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
     }
@@ -203,6 +205,7 @@ static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
              memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) &&
            (!qdes_addr_needs_scope(addr) || addr->scope != 0) &&
            qdes_gossip_fits(addr, teller) &&
+           qdes_underlay_reaches(f->underlay, addr) &&
            !qdes_underlay_is_own(f->underlay, addr);
 }
 

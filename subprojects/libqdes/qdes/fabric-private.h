@@ -42,6 +42,7 @@
 #define QDES_POOL_PIECES 384    /* of which they consist */
 #define QDES_PIECES_MAX 64      /* of a frame from the port; more are joined */
 #define QDES_DEPARTED 16        /* endpoints that said BYE of late */
+#define QDES_HOLDS 3            /* intervals that a hold time is long */
 #define QDES_ANSWER_EVERY_MS 2000 /* lists of peers for one asker */
 #define QDES_TICK_MS 1000       /* how late ageing and expiry may come */
 

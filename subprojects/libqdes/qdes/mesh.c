@@ -101,6 +101,7 @@ static void take_count(QdesFabric *f, int64_t now)
     QdesMesh *mesh = &f->mesh;
     uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
+    int64_t interval;
 
     mesh->n_unicast = 0;
     mesh->n_group = 0;
@@ -115,7 +116,10 @@ static void take_count(QdesFabric *f, int64_t now)
             mesh->n_group++;
         }
     }
-    qdes_candidates_set_interval(mesh->candidates, qdes_fabric_interval(f));
+    interval = qdes_fabric_interval(f);
+    qdes_candidates_set_interval(mesh->candidates, interval);
+    qdes_peers_set_patience(f->peers, interval > QDES_HELLO_MS ?
+                                      QDES_HOLDS * interval : 0);
     mesh->next_count = now + COUNT_MS;
 }
 
@@ -199,6 +203,18 @@ static void take_group_turn(QdesFabric *f, int64_t now)
     mesh->next_group = now + jitter(f, period / MAX(mesh->n_group, 1));
 }
 
+/* Send an ECHO to one who is not known to be there; or who has not said HELLO
+ * yet, perhaps because ours was lost. */
+static bool try_endpoint(QdesFabric *f, const QdesAddr *to, int64_t now)
+{
+    uint32_t slot = qdes_peers_find(f->peers, to);
+
+    if (slot != QDES_PEER_NONE && qdes_peers_get(f->peers, slot)->proven) {
+        qdes_fabric_greet(f, slot, now);
+    }
+    return qdes_fabric_send_echo(f, to, now);
+}
+
 /*
  * A seed's turn.  Those that are alive have theirs as peers; all others get an
  * ECHO: in each interval, and more often as long as nobody is known.
@@ -228,7 +244,7 @@ static void take_seed_turn(QdesFabric *f, int64_t now)
         peer = slot == QDES_PEER_NONE ? NULL : qdes_peers_get(f->peers, slot);
         if ((!peer || !peer->proven || !peer->alive) &&
             !qdes_underlay_is_own(f->underlay, &addr)) {
-            qdes_fabric_send_echo(f, &addr, now);
+            try_endpoint(f, &addr, now);
             break;
         }
     }
@@ -364,7 +380,7 @@ void qdes_fabric_tend_mesh(QdesFabric *f, int64_t now)
     }
     if (!f->paused) {
         while (qdes_candidates_next(mesh->candidates, now, &to)) {
-            if (!qdes_fabric_send_echo(f, &to, now)) {
+            if (!try_endpoint(f, &to, now)) {
                 qdes_candidates_remove(mesh->candidates, &to);
             }
         }

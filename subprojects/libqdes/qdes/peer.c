@@ -22,6 +22,7 @@ struct QdesPeers {
     uint32_t max_peers;
     uint32_t size;
     uint32_t end;               /* slots from here on were never used */
+    int64_t patience;           /* ms; the least hold time that counts */
     uint32_t copies;            /* peers that get copies of floods */
     uint64_t *copy;             /* a bit for each slot: those */
     Slot *slots;                /* 0 is never used */
@@ -459,11 +460,21 @@ const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot)
     return &peers->slots[slot].peer;
 }
 
-bool qdes_peers_is_expired(const QdesPeers *peers, uint32_t slot, int64_t now)
+void qdes_peers_set_patience(QdesPeers *peers, int64_t ms)
+{
+    peers->patience = ms;
+}
+
+int64_t qdes_peers_expiry(const QdesPeers *peers, uint32_t slot)
 {
     const QdesPeer *peer = qdes_peers_get(peers, slot);
 
-    return now - peer->heard >= peer->hold_ms;
+    return peer->heard + MAX(peer->hold_ms, peers->patience);
+}
+
+bool qdes_peers_is_expired(const QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    return now >= qdes_peers_expiry(peers, slot);
 }
 
 void qdes_peers_excuse(QdesPeers *peers, int64_t ms)

@@ -169,6 +169,16 @@ void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now);
 
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot);
 
+/*
+ * Nobody's hold time counts as less than @ms.  In a large fabric intervals are
+ * long, and who joined while it was small has announced what is too short.
+ */
+void qdes_peers_set_patience(QdesPeers *peers, int64_t ms);
+
+/* When the peer in @slot has been silent for its hold time, if nothing comes
+ * until then. */
+int64_t qdes_peers_expiry(const QdesPeers *peers, uint32_t slot);
+
 /* Has the peer in @slot been silent for its hold time? */
 bool qdes_peers_is_expired(const QdesPeers *peers, uint32_t slot,
                            int64_t now);

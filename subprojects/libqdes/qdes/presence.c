@@ -13,7 +13,6 @@
 #define MAX_ANSWERS 16
 
 #define DEPARTED_MS 2000        /* how long frames may arrive after a BYE */
-#define HOLDS 3                 /* intervals that our hold time is long */
 
 /* Peers */
 
@@ -56,10 +55,15 @@ void qdes_fabric_forget_unreachable(QdesFabric *f)
     }
 }
 
+/* A peer is new, or its hold time. */
+static void watch_expiry(QdesFabric *f, uint32_t slot)
+{
+    f->next_expiry = MIN(f->next_expiry, qdes_peers_expiry(f->peers, slot));
+}
+
 void qdes_fabric_expire(QdesFabric *f, int64_t now)
 {
     uint32_t slot = QDES_PEER_NONE;
-    const QdesPeer *peer;
 
     f->next_expiry = INT64_MAX;
     while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
@@ -68,18 +72,9 @@ void qdes_fabric_expire(QdesFabric *f, int64_t now)
             remember_silent(f, slot);
             qdes_fabric_forget(f, slot);
         } else {
-            peer = qdes_peers_get(f->peers, slot);
-            f->next_expiry = MIN(f->next_expiry, peer->heard + peer->hold_ms);
+            watch_expiry(f, slot);
         }
     }
-}
-
-/* A peer is new, or its hold time. */
-static void watch_expiry(QdesFabric *f, uint32_t slot)
-{
-    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
-
-    f->next_expiry = MIN(f->next_expiry, peer->heard + peer->hold_ms);
 }
 
 bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
@@ -222,7 +217,7 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
                         (f->config.superframes ?
                          QDES_WIRE_CAP_SUPERFRAME : 0),
         .mtu = QDES_FRAME_MAX,
-        .hold_time = HOLDS * qdes_fabric_interval(f) / 1000,
+        .hold_time = QDES_HOLDS * qdes_fabric_interval(f) / 1000,
         .group_heard = group_heard,
     };
 
@@ -234,12 +229,12 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
 void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
                             QdesGroupHeard group_heard)
 {
-    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    uint8_t data[QDES_WIRE_HELLO_PADDED];
     size_t size = make_hello(f, data, group_heard);
 
     if (!to) {
-        /* Nobody's answer is longer, so that it may be given. */
-        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_SIZE);
+        /* Longer than an answer and an ECHO, so that both may be sent. */
+        size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     }
     if (qdes_fabric_send_control(f, to, data, size)) {
         QDES_COUNT(&f->stats, tx_hello);
@@ -301,8 +296,11 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
     if (!peer->proven) {
         qdes_candidates_heard(f->mesh.candidates, from, bytes, now);
-    } else if (news != QDES_PEER_SAME) {
-        qdes_fabric_note_proven(f, slot, now);
+    } else {
+        qdes_candidates_remove(f->mesh.candidates, from);
+        if (news != QDES_PEER_SAME) {
+            qdes_fabric_note_proven(f, slot, now);
+        }
     }
     /*
      * What came by unicast is not answered, so that an answer never is; but

@@ -25,7 +25,7 @@ static int compare_macs(const void *a, const void *b)
 }
 
 static void copy_peers(QdesStatus *status, const QdesPeers *peers,
-                       const QdesFdb *fdb, int64_t now)
+                       const QdesFdb *fdb, bool group, int64_t now)
 {
     uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
@@ -40,6 +40,14 @@ static void copy_peers(QdesStatus *status, const QdesPeers *peers,
         out->hello = peer->alive;
         out->last_heard_ms = now - peer->heard;
         out->macs = qdes_fdb_owner_size(fdb, slot);
+        out->seed = peer->seed;
+        out->proven = peer->proven;
+        out->by_group = group && qdes_peers_is_reached(peers, slot, now);
+        out->copy = peer->copy;
+        out->rtt_us = peer->rtt_us;
+        out->rtt_var_us = peer->rtt_var_us;
+        out->echo_sent = peer->echo_sent;
+        out->echo_lost = peer->echo_lost;
     }
     /* An empty table has no array, which qsort() would have to be given. */
     if (status->n_peers) {
@@ -152,7 +160,8 @@ QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
     status->group = config->group;
     g_strlcpy(status->iface, netif->name, sizeof(status->iface));
     status->loopback = netif->fallback;
-    copy_peers(status, peers, fdb, now);
+    copy_peers(status, peers, fdb, config->has_group && netif->index != 0,
+               now);
     copy_fdb(status, peers, fdb, statics, now);
     status->counters = *stats;
     add_totals(&status->counters, qdes_fdb_totals(fdb));

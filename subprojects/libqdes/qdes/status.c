@@ -101,11 +101,26 @@ static void add_peers(GString *text, const QdesStatus *s, const char *indent)
     for (i = 0; i < s->n_peers; i++) {
         peer = &s->peers[i];
         g_string_append_printf(text, "%s  %-24s %-28s %-5s heard %.1f s ago, "
-                               "%" G_GUINT32_FORMAT " MACs\n", indent,
+                               "%" G_GUINT32_FORMAT " MACs", indent,
                                *peer->name ? peer->name : "-",
                                qdes_addr_format(&peer->address, addr),
                                qdes_status_peer_state(peer),
                                peer->last_heard_ms / 1000.0, peer->macs);
+        g_string_append(text, peer->copy ? ", gets copies" :
+                        peer->by_group ? ", by group" : "");
+        if (!peer->proven) {
+            g_string_append(text, ", not proven");
+        }
+        if (peer->rtt_us) {
+            g_string_append_printf(text, ", RTT %.1f ms",
+                                   peer->rtt_us / 1000.0);
+        }
+        if (peer->echo_lost) {
+            g_string_append_printf(text, ", %" G_GUINT32_FORMAT " of %"
+                                   G_GUINT32_FORMAT " echoes lost",
+                                   peer->echo_lost, peer->echo_sent);
+        }
+        g_string_append(text, peer->seed ? ", listed\n" : "\n");
     }
 }
 

@@ -25,6 +25,14 @@ typedef struct QdesStatusPeer {
     bool hello;                 /* state: "alive"; else "heard": frames only */
     int64_t last_heard_ms;      /* ago */
     uint32_t macs;              /* FDB entries that point to it */
+    bool seed;                  /* the user listed it */
+    bool proven;                /* it returned a nonce of ours */
+    bool by_group;              /* floods to the group reach it */
+    bool copy;                  /* it gets a copy of each flood instead */
+    uint32_t rtt_us;            /* smoothed round trip, 0: unknown */
+    uint32_t rtt_var_us;        /* its variation */
+    uint32_t echo_sent;         /* ECHOs to it, and those without a reply */
+    uint32_t echo_lost;
 } QdesStatusPeer;
 
 /* A peer that the user listed. */

@@ -29,6 +29,7 @@
 #define QDES_WIRE_SUPERFRAME_SIZE 10    /* bytes, header with segment size */
 #define QDES_WIRE_CONTROL_MAX 1200      /* bytes of a control message, whole */
 #define QDES_WIRE_HELLO_SIZE 128        /* bytes that hold any HELLO of ours */
+#define QDES_WIRE_HELLO_PADDED 224      /* bytes of one to the group */
 
 typedef enum QdesWireType {
     QDES_WIRE_DATA = 0,
