@@ -231,6 +231,9 @@ def test_what_cannot_be_carried(net):
                                '--superframes', 'on')
         assert text.startswith('--superframes=on: ') and 'encap=qdes' in text
         text = taptool.refused(one, '--tap', 'tap0', '--encap', encap,
+                               '--loop-guard', 'on')
+        assert text.startswith('--loop-guard=on: ') and 'encap=qdes' in text
+        text = taptool.refused(one, '--tap', 'tap0', '--encap', encap,
                                '--netid', 1 << 24)
         assert text.startswith(f'--netid={1 << 24}: ') and '24 bits' in text
 
