@@ -36,7 +36,8 @@ local SEALED_MIN = HEADER_SIZE + SESSION_SIZE + NUMBER_SIZE + TAG_SIZE
 -- before that.
 local MAX_NESTING = 8
 
-local DATA, BYE = 0, 2
+local DATA, HELLO, BYE, ECHO, ECHO_REPLY, PEERS = 0, 1, 2, 3, 4, 5
+local ECHO_MIN = 96
 local TYPES = {
     [0] = "DATA", [1] = "HELLO", [2] = "BYE", [3] = "ECHO",
     [4] = "ECHO-REPLY", [5] = "PEERS", [6] = "CHALLENGE", [7] = "RESPONSE",
@@ -45,14 +46,29 @@ local TYPES = {
 local CSUM_PARTIAL, SEALED, SUPERFRAME = 0x01, 0x02, 0x04
 
 local INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME = 1, 2, 3, 4, 5
+local TLV_PEERS, NONCE, OBSERVED, GROUP_HEARD, DIGEST = 6, 7, 8, 10, 11
+local ENTRY_SIZE, BUCKETS = 26, 64
 local TLVS = {
     [1] = "INSTANCE", [2] = "CAPABILITIES", [3] = "MTU", [4] = "NAME",
-    [5] = "HOLD-TIME", [6] = "PEERS", [7] = "NONCE",
+    [5] = "HOLD-TIME", [6] = "PEERS", [7] = "NONCE", [8] = "OBSERVED",
+    [9] = "PADDING", [10] = "GROUP-HEARD", [11] = "DIGEST",
 }
 -- Shortest and longest value of the TLVs that version 1 defines.
-local TLV_LENGTHS = {
+local HELLO_TLVS = {
     [INSTANCE] = { 8, 8 }, [CAPABILITIES] = { 4, 4 }, [MTU] = { 4, 4 },
-    [NAME] = { 1, 63 }, [HOLD_TIME] = { 2, 2 },
+    [NAME] = { 1, 63 }, [HOLD_TIME] = { 2, 2 }, [GROUP_HEARD] = { 1, 1 },
+}
+local ECHO_TLVS = { [NONCE] = { 8, 8 }, [OBSERVED] = { 18, 18 } }
+local PEERS_TLVS = { [TLV_PEERS] = { 26, 1170 }, [DIGEST] = { 256, 256 } }
+-- Those that count in each type of message, and those it cannot lack.
+local TLV_LENGTHS = {
+    [HELLO] = HELLO_TLVS, [BYE] = HELLO_TLVS, [ECHO] = ECHO_TLVS,
+    [ECHO_REPLY] = ECHO_TLVS, [PEERS] = PEERS_TLVS,
+}
+local MANDATORY = {
+    [HELLO] = { INSTANCE }, [BYE] = { INSTANCE },
+    [ECHO] = { NONCE, OBSERVED }, [ECHO_REPLY] = { NONCE, OBSERVED },
+    [PEERS] = {},
 }
 
 local qdes = Proto("qdes", "QEMU Distributed Ethernet Switch")
@@ -108,13 +124,30 @@ local f = {
     capabilities_superframe = ProtoField.bool(
         "qdes.capabilities.superframe", "Accepts SUPERFRAME", 32, nil,
         0x00000002),
+    capabilities_echo = ProtoField.bool("qdes.capabilities.echo",
+        "Answers ECHO and PEERS", 32, nil, 0x00000004),
     capabilities_reserved = ProtoField.uint32("qdes.capabilities.reserved",
-        "Reserved", base.HEX, nil, 0xfffffffc),
+        "Reserved", base.HEX, nil, 0xfffffff8),
     mtu = ProtoField.uint32("qdes.mtu", "MTU", base.DEC, nil, nil,
         "The longest frame that the sender accepts, in bytes"),
     name = ProtoField.string("qdes.name", "Name", base.UNICODE),
     hold_time = ProtoField.uint16("qdes.hold_time", "Hold time", base.DEC,
         nil, nil, "Seconds after which the silent sender is forgotten"),
+
+    nonce = ProtoField.uint64("qdes.nonce", "Nonce", base.HEX),
+    observed = ProtoField.ipv6("qdes.observed", "Observed address"),
+    observed_port = ProtoField.uint16("qdes.observed.port", "Observed port",
+        base.DEC),
+    group_heard = ProtoField.uint8("qdes.group_heard", "Group heard",
+        base.DEC, nil, nil,
+        "Whether the receiver's HELLOs to the group reach the sender"),
+    digest = ProtoField.bytes("qdes.digest", "Digest", base.NONE,
+        "64 buckets of 32 bits"),
+    entry = ProtoField.none("qdes.entry", "Entry"),
+    entry_address = ProtoField.ipv6("qdes.entry.address", "Address"),
+    entry_port = ProtoField.uint16("qdes.entry.port", "Port", base.DEC),
+    entry_instance = ProtoField.uint64("qdes.entry.instance", "Instance",
+        base.HEX),
 
     malformed = ProtoField.string("qdes.malformed", "Malformed", base.ASCII,
         "Why a receiver drops the datagram"),
@@ -182,7 +215,7 @@ local function check_header(h)
         return "bad-version", string.format("Version is %d, not %d",
             h.version, VERSION)
     end
-    if h.type > BYE then
+    if h.type > PEERS then
         return "bad-type", string.format("Type %d (%s) is not defined in " ..
             "version %d", h.type, TYPES[h.type] or "unassigned", VERSION)
     end
@@ -209,8 +242,9 @@ end
 -- message is malformed, the text and the TLV that it is about (nil: the whole
 -- message); and whether the capture ends before the message does, so that not
 -- everything could be checked.
-local function read_tlvs(tvb)
+local function read_tlvs(tvb, type)
     local size = tvb:reported_len()
+    local lengths = TLV_LENGTHS[type]
     local list, seen = {}, {}
     local offset = HEADER_SIZE
     local text, culprit
@@ -224,6 +258,10 @@ local function read_tlvs(tvb)
     if size > CONTROL_MAX then
         wrong(string.format("A control message of %d bytes; the limit is %d",
             size, CONTROL_MAX))
+    end
+    if type == ECHO and size < ECHO_MIN then
+        wrong(string.format("An ECHO of %d bytes; it has %d at least", size,
+            ECHO_MIN))
     end
     while offset < size do
         local left = size - offset
@@ -246,13 +284,14 @@ local function read_tlvs(tvb)
             break
         end
         tlv.size = TLV_HEADER_SIZE + tlv.length
-        if TLV_LENGTHS[tlv.type] then
+        if lengths[tlv.type] then
             if seen[tlv.type] then
                 wrong(name .. " comes twice", tlv)
             end
             seen[tlv.type] = true
-            tlv.sound = tlv.length >= TLV_LENGTHS[tlv.type][1] and
-                tlv.length <= TLV_LENGTHS[tlv.type][2]
+            tlv.sound = tlv.length >= lengths[tlv.type][1] and
+                tlv.length <= lengths[tlv.type][2] and
+                (tlv.type ~= TLV_PEERS or tlv.length % ENTRY_SIZE == 0)
             if not tlv.sound then
                 wrong(string.format("%s has Length %d", name, tlv.length),
                     tlv)
@@ -263,8 +302,14 @@ local function read_tlvs(tvb)
         end
         offset = offset + tlv.size
     end
-    if not seen[INSTANCE] then
-        wrong("INSTANCE is missing")
+    for _, needed in ipairs(MANDATORY[type]) do
+        if not seen[needed] then
+            wrong(TLVS[needed] .. " is missing")
+        end
+    end
+    if type == PEERS and not seen[TLV_PEERS] == not seen[DIGEST] then
+        wrong(seen[DIGEST] and "PEERS and DIGEST in one message" or
+            "neither PEERS nor DIGEST")
     end
     return list, text, culprit, tvb:len() < size
 end
@@ -360,6 +405,15 @@ local function add_header(tree, tvb, h)
     tree:add(f.netid, tvb(4, 4))
 end
 
+-- An endpoint as people write it; IPv4 is v4-mapped.
+local function endpoint_text(range)
+    local port = range(16, 2):uint()
+    if is_zero(range(0, 10)) and range(10, 2):uint() == 0xffff then
+        return string.format("%s:%d", tostring(range(12, 4):ipv4()), port)
+    end
+    return string.format("[%s]:%d", tostring(range(0, 16):ipv6()), port)
+end
+
 -- The value of one TLV, and what to say of it in the headings.
 local function add_value(tree, tlv, value)
     if not tlv.sound then
@@ -373,6 +427,7 @@ local function add_value(tree, tlv, value)
         local item = tree:add(f.capabilities, value)
         item:add(f.capabilities_csum_partial, value)
         item:add(f.capabilities_superframe, value)
+        item:add(f.capabilities_echo, value)
         item:add(f.capabilities_reserved, value)
         return string.format("0x%08x", value:uint())
     elseif tlv.type == MTU then
@@ -382,6 +437,29 @@ local function add_value(tree, tlv, value)
         local name = clean_name(value)
         tree:add(f.name, value, name)
         return name
+    elseif tlv.type == NONCE then
+        tree:add(f.nonce, value)
+        return value:bytes():tohex(true)
+    elseif tlv.type == OBSERVED then
+        tree:add(f.observed, value(0, 16))
+        tree:add(f.observed_port, value(16, 2))
+        return endpoint_text(value)
+    elseif tlv.type == GROUP_HEARD then
+        tree:add(f.group_heard, value)
+        return value:uint() == 0 and "no" or "yes"
+    elseif tlv.type == DIGEST then
+        tree:add(f.digest, value)
+        return string.format("%d buckets", BUCKETS)
+    elseif tlv.type == TLV_PEERS then
+        for at = 0, value:len() - ENTRY_SIZE, ENTRY_SIZE do
+            local range = value(at, ENTRY_SIZE)
+            local item = tree:add(f.entry, range)
+            item:add(f.entry_address, range(0, 16))
+            item:add(f.entry_port, range(16, 2))
+            item:add(f.entry_instance, range(18, 8))
+            item:set_text(endpoint_text(range))
+        end
+        return string.format("%d entries", value:len() / ENTRY_SIZE)
     end
     tree:add(f.hold_time, value):append_text(" s")
     return string.format("%d s", value:uint())
@@ -417,7 +495,7 @@ local function add_tlvs(tree, tvb, list)
 end
 
 local function show_control(tvb, pinfo, tree, h)
-    local list, text, culprit = read_tlvs(tvb)
+    local list, text, culprit = read_tlvs(tvb, h.type)
     local info = add_tlvs(tree, tvb, list)
     local column = TYPES[h.type]
     if info[NAME] then
@@ -429,6 +507,12 @@ local function show_control(tvb, pinfo, tree, h)
     end
     if info[INSTANCE] then
         column = column .. " instance=" .. info[INSTANCE]
+    end
+    for _, type in ipairs({ NONCE, OBSERVED, TLV_PEERS, DIGEST }) do
+        if info[type] then
+            column = column .. string.format(" %s=%s",
+                string.lower(TLVS[type]), info[type])
+        end
     end
     pinfo.cols.info = column
     if text then
@@ -579,7 +663,7 @@ local function heuristic(tvb, pinfo, root)
             return false
         end
     else
-        local _, text, _, cut = read_tlvs(tvb)
+        local _, text, _, cut = read_tlvs(tvb, h.type)
         if text or cut then
             return false
         end

@@ -5,6 +5,7 @@ Captures of real traffic are dissected by the tests that make the traffic.
 """
 
 import collections
+import ipaddress
 import os
 import random
 import re
@@ -159,8 +160,39 @@ def check_hello(packet, message):
             bool(message.capabilities & 1)]
         assert flag(packet, 'qdes.capabilities.superframe') == [
             bool(message.capabilities & 2)]
+        assert flag(packet, 'qdes.capabilities.echo') == [
+            bool(message.capabilities & 4)]
         assert numbers(packet['qdes.capabilities.reserved']) == [
-            message.capabilities >> 2]
+            message.capabilities >> 3]
+
+
+def check_control(packet, message):
+    """The values of any control message that is taken."""
+    if message.type in (qdeswire.TYPE_ECHO, qdeswire.TYPE_ECHO_REPLY):
+        assert numbers(packet['qdes.nonce']) == [message.nonce]
+        assert ipaddress.ip_address(packet['qdes.observed'][0]).packed == (
+            qdeswire.pack_endpoint(*message.observed)[:16])
+        assert numbers(packet['qdes.observed.port']) == [message.observed[1]]
+        assert f'nonce={message.nonce:016x}' in packet['info']
+    elif isinstance(message, qdeswire.Request):
+        shown = bytes.fromhex(packet['qdes.digest'][0].replace(':', ''))
+        assert struct.pack('>64I', *message.digest).startswith(shown)
+        assert len(shown) > 20
+    elif isinstance(message, qdeswire.Peers):
+        assert numbers(packet['qdes.entry.port']) == [
+            port for _, port, _ in message.entries]
+        assert numbers(packet['qdes.entry.instance']) == [
+            instance for _, _, instance in message.entries]
+        assert [ipaddress.ip_address(a).packed
+                for a in packet['qdes.entry.address']] == [
+                    qdeswire.pack_endpoint(a, p)[:16]
+                    for a, p, _ in message.entries]
+    else:
+        check_hello(packet, message)
+        if message.type == qdeswire.TYPE_HELLO:
+            assert [bool(n) for n in numbers(
+                packet.get('qdes.group_heard', []))] == [
+                    h for h in [message.group_heard] if h is not None]
 
 
 def check_packet(packet, datagram):
@@ -197,7 +229,7 @@ def check_packet(packet, datagram):
         tlvs = qdeswire.split_tlvs(datagram[8:])
         assert numbers(packet['qdes.tlv.type']) == [t for t, _ in tlvs]
         assert numbers(packet['qdes.tlv.length']) == [len(v) for _, v in tlvs]
-        check_hello(packet, qdeswire.decode(datagram))
+        check_control(packet, qdeswire.decode(datagram))
 
 
 def check_sealed(packet, datagram):

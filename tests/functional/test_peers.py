@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Listed peers: names and how they are looked up, and the sockets for them."""
 
+import socket
 import time
 from pathlib import Path
 
 import pytest
 from dnsserver import A, AAAA, SRV, DnsServer
 from procs import PATIENCE, wait_for
-from taptool import refused
+from taptool import refused, run
 
 PORT = 20804
 
@@ -312,3 +313,59 @@ def test_fabric_by_name(net, tap, family, plain):
     ports[1].host.assert_ping('10.0.0.3', count=5)
     for port in ports:
         assert port.count('tx-control-errors') == 0
+
+
+@pytest.mark.parametrize('family', [4, 6])
+def test_killed_peer_is_forgotten_at_once(net, tap, family):
+    """One socket hears of both families' ICMP errors."""
+    ports = listed(net, tap, 2, (family,))
+    for port in ports:
+        port.wait_peers(1)
+    ports[0].host.assert_ping('10.0.0.2')
+    ports[1].process.kill()
+    ports[0].host.ping('10.0.0.2', count=3, deadline=1)
+    ports[0].wait_count('peers-unreachable', 1)
+    assert not [p for p in ports[0].peers if p['state'] == 'alive']
+
+
+@pytest.mark.parametrize('family', [4, 6])
+def test_path_mtu_by_family(net, tap, family):
+    """Full segments fit: headers are as long as the peer's family has them."""
+    ports = listed(net, tap, 2, (family,))
+    for port in ports:
+        port.wait_peers(1)
+    for port in ports:
+        port.process.wait_log('is ready')
+    capture = ports[0].host.capture('eth0', 'udp or ip6 proto 44 or '
+                                    '(ip[6:2] & 0x3fff != 0)')
+    server = ports[1].host.socket(socket.AF_INET, socket.SOCK_STREAM)
+    server.bind(('10.0.0.2', 5001))
+    server.listen()
+    client = ports[0].host.socket(socket.AF_INET, socket.SOCK_STREAM)
+    client.connect(('10.0.0.2', 5001))
+    with server.accept()[0] as sock:
+        sock.settimeout(10)
+        for _ in range(50):
+            client.sendall(bytes(20000))
+            left = 20000
+            while left:
+                left -= len(sock.recv(left))
+    capture.stop()
+    shown = ports[0].host.run(['tcpdump', '-n', '-r', capture.pcap,
+                               'ip6 proto 44 or (ip[6:2] & 0x3fff != 0)'])
+    assert 'frag' not in shown.stdout, shown.stdout[:2000]
+    assert ports[0].count('tx-bytes') > 1000000
+
+
+def test_added_while_it_runs(net, tap):
+    """And struck off again, which leaves alone who is there."""
+    hosts = net.hosts(2)
+    a, b = (tap(host, mcast='off') for host in hosts)
+    run(hosts[0], 'peer-add', '--peer', hosts[1].address6, '--control',
+        a.control)
+    a.wait_peers(1)
+    b.wait_peers(1)
+    run(hosts[0], 'peer-del', '--peer', hosts[1].address6, '--control',
+        a.control)
+    assert seeds(a) == {}
+    a.wait_peers(1)

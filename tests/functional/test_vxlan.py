@@ -14,7 +14,7 @@ from guest import Guest
 from guests import QDES_GUEST
 from procs import wait_for
 from traffic import tcp_transfer, udp_exchange
-from vteps import KernelVtep, OpenVswitch, Vde, configure
+from vteps import EvpnVtep, KernelVtep, OpenVswitch, Vde, configure
 
 STOCK_QEMU = '/usr/bin/qemu-system-x86_64'
 GROUP, GROUP6 = '239.1.2.3', 'ff15::77'
@@ -231,6 +231,9 @@ def test_what_cannot_be_carried(net):
                                '--superframes', 'on')
         assert text.startswith('--superframes=on: ') and 'encap=qdes' in text
         text = taptool.refused(one, '--tap', 'tap0', '--encap', encap,
+                               '--loop-guard', 'on')
+        assert text.startswith('--loop-guard=on: ') and 'encap=qdes' in text
+        text = taptool.refused(one, '--tap', 'tap0', '--encap', encap,
                                '--netid', 1 << 24)
         assert text.startswith(f'--netid={1 << 24}: ') and '24 bits' in text
 
@@ -368,9 +371,7 @@ def test_seed_may_be_silent(net, port):
 def test_group_and_list(net, port):
     """Who has the group gets no copies; who is listed does, and each frame
     comes once."""
-    switch = net.switch(1600)
-    hosts = one, two, three, four = [net.host(f'h{i}', switch)
-                                     for i in range(1, 5)]
+    hosts = one, two, three, four = net.hosts(4)
     KernelVtep(one, 5, 1, group=GROUP, dev='eth0')
     static = KernelVtep(two, 5, 2, dev='eth0')
     others = [h.address for h in hosts if h is not two]
@@ -403,6 +404,27 @@ def test_peers_have_the_port_of_the_fabric(net, port):
     wait_copies(a, 1)
     assert a.address == f'{one.address}:5000'
     assert a.peers[0]['address'] == f'{two.address}:5000'
+
+
+def test_evpn(net, port):
+    """Two VTEPs that FRR runs, and a port that is listed there."""
+    one, two, three = net.hosts(3, 1600)
+    left = EvpnVtep(one, 5, [two], 1)
+    right = EvpnVtep(two, 5, [one], 2)
+    a = port(three, 3, mcast='off', peer=[one.address, two.address])
+    for vtep in left, right:
+        vtep.list_port(a, three.address)
+    # They tell each other of what they have, by BGP.
+    for here, there in ((left, right), (right, left)):
+        PacketSocket(there.host, there.name).send(
+            frame(BROADCAST, there.mac, marker()))
+        wait_for(lambda h=here, t=there: h.knows(t.mac), 30,
+                 lambda h=here: h.host.run('bridge fdb show').stdout)
+    both_ways(one, 1, two, 2)
+    both_ways(three, 3, one, 1)
+    both_ways(two, 2, three, 3)
+    assert a.fdb[left.mac]['peer'] == f'{one.address}:4789'
+    assert a.fdb[right.mac]['peer'] == f'{two.address}:4789'
 
 
 def test_mixed_fabric(net, port, tap):

@@ -149,7 +149,9 @@ def test_good_vectors_are_taken(net, tap):
         before = target.counters
         attacker.send(vector['bytes'], target.address)
         counter = {'data': 'rx-frames', 'hello': 'rx-hello',
-                   'bye': 'rx-bye'}[vector['type']]
+                   'bye': 'rx-bye', 'echo': 'rx-echo',
+                   'echo-reply': 'rx-echo-reply',
+                   'peers': 'rx-peers'}[vector['type']]
 
         def taken():
             return target.changes(before).get(counter)
@@ -318,7 +320,8 @@ def test_answers_to_newcomers_are_bounded(net, tap):
     target.begin()
     start = time.monotonic()
     for number in range(500):
-        hello = qdeswire.encode(qdeswire.Hello(NETID, number + 1))
+        hello = qdeswire.encode(qdeswire.Hello(
+            NETID, number + 1, padded=qdeswire.HELLO_PADDED))
         packet = ip_udp((f'10.80.0.{10 + number % 200}', 1024 + number),
                         ('239.192.81.68', 20804), hello)
         wire.send(frame('01:00:5e:40:51:44', here, packet, 0x0800))
@@ -375,6 +378,8 @@ def test_address_storm_is_not_said(duel, attacker):
     """MAC addresses that jump about are counted, not told one by one."""
     target, hosts = duel
     other = WirePeer(hosts[1], NETID)
+    attacker.prove(target)
+    other.prove(target)
     target.begin()
     address = target.address
     for number in range(2000):

@@ -105,7 +105,7 @@ class WirePeer:
     def prove(self, port):
         """Have PORT believe that this endpoint is where it is."""
         before = port.counters['peers-proven']
-        self.hello(to=port.status['local'], padded=qdeswire.HELLO_PADDED,
+        self.hello(to=port.address, padded=qdeswire.HELLO_PADDED,
                    capabilities=qdeswire.CAP_ECHO)
         end = time.monotonic() + 10
         while port.counters['peers-proven'] == before:

@@ -52,6 +52,63 @@ class KernelVtep:
         return None
 
 
+class EvpnVtep:
+    """
+    A kernel's vxlan device that FRR programs, by what its peers tell by BGP.
+
+    The device learns nothing by itself.  The host's interface v1 is on a
+    bridge with it, as a guest's would be.
+    """
+
+    name = 'v1'
+
+    def __init__(self, host, vni, others, number):
+        self.host = host
+        self.mac = mac(number)
+        host.ip('link add br0 type bridge forward_delay 0 mcast_snooping 0',
+                f'link add vx0 type vxlan id {vni} local {host.address} '
+                'dstport 4789 nolearning dev eth0',
+                'link add v1 type veth peer name v0',
+                'link set vx0 master br0', 'link set v0 master br0 up',
+                'link set vx0 type bridge_slave learning off',
+                'link set br0 up', 'link set vx0 up')
+        configure(host, 'v1', number)
+        # The daemons give up root, and go on in this folder.
+        Path(host.network.run_dir).chmod(0o755)
+        self.dir = Path(host.network.run_dir, f'frr{host.number}')
+        self.dir.mkdir()
+        self.dir.chmod(0o777)
+        neighbors = [f' neighbor {o.address} {text}' for o in others
+                     for text in ('remote-as 65000', 'timers connect 1')]
+        activate = [f'  neighbor {o.address} activate' for o in others]
+        (self.dir / 'bgpd.conf').write_text('\n'.join([
+            'router bgp 65000', f' bgp router-id {host.address}',
+            ' no bgp default ipv4-unicast', *neighbors,
+            ' address-family l2vpn evpn', *activate, '  advertise-all-vni',
+            ' exit-address-family', '']))
+        (self.dir / 'zebra.conf').write_text('')
+        self._start('zebra')
+        wait_for((self.dir / 'zserv').exists, 10,
+                 lambda: f'zebra: {host.network.processes[-1].log}')
+        self._start('bgpd')
+
+    def _start(self, daemon):
+        self.host.start([f'/usr/lib/frr/{daemon}', '-f',
+                         self.dir / f'{daemon}.conf', '-i',
+                         self.dir / f'{daemon}.pid', '-z', self.dir / 'zserv',
+                         '--vty_socket', self.dir, '-u', 'frr', '-g', 'frr',
+                         '-P', 0, '--log', 'stdout'], daemon)
+
+    def list_port(self, port, address):
+        """A port, which speaks no BGP, is told of by static entries."""
+        self.host.run('bridge fdb append 00:00:00:00:00:00 dev vx0 dst '
+                      f'{address}')
+        self.host.run(f'bridge fdb add {port.mac} dev vx0 dst {address}')
+
+    def knows(self, address):
+        return address in self.host.run('bridge fdb show dev vx0').stdout
+
+
 class Vde:
     """vde_plug(1) between a VDE network and a new TAP."""
 

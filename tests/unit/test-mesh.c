@@ -244,7 +244,6 @@ bool __wrap_qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from);
 bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *to);
 bool __wrap_qdes_underlay_unreachable(QdesUnderlay *u, QdesAddr *peer);
 uint64_t __wrap_qdes_underlay_drops(QdesUnderlay *u);
-bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr);
 
 static Node *of(const QdesUnderlay *u)
 {
@@ -260,11 +259,6 @@ QdesUnderlay *__wrap_qdes_underlay_new(const QdesConfig *config,
 
 void __wrap_qdes_underlay_free(QdesUnderlay *u)
 {
-}
-
-bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr)
-{
-    return true;
 }
 
 int __wrap_qdes_underlay_group_fd(const QdesUnderlay *u)

@@ -317,7 +317,8 @@ START_TEST(test_failure)
 
     now = qdes_seeds_deadline(s);
     for (i = 0; i < G_N_ELEMENTS(waits); i++) {
-        ck_assert_uint_eq(answer_none(s, now), i == 0 ? QDES_SEED_NEWS_FAILING : 0);
+        ck_assert_uint_eq(answer_none(s, now),
+                          i == 0 ? QDES_SEED_NEWS_FAILING : 0);
         ck_assert_int_eq(qdes_seeds_deadline(s), now + waits[i]);
         /* What was known stays. */
         ck_assert_uint_eq(walk(s), 2);

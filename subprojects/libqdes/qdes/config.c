@@ -59,6 +59,12 @@ static bool check_encap(QdesConfig *config, const QdesOptions *options,
                      "out, or use encap=qdes", encap->title);
         return false;
     }
+    if (options->has_loop_guard && options->loop_guard && !encap->control) {
+        OPTION_ERROR(errp, "loop-guard=on: it tells its own kind by their "
+                     "HELLOs, which %s does not have; leave it out, or use "
+                     "encap=qdes", encap->title);
+        return false;
+    }
     config->encap = encap;
     config->superframes = encap->control &&
                           (!options->has_superframes || options->superframes);
@@ -410,7 +416,8 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     config->mss_clamp = !options->has_mss_clamp || options->mss_clamp;
     config->vnet_hdr = !options->has_vnet_hdr || options->vnet_hdr;
     config->gso = !options->has_gso || options->gso;
-    config->loop_guard = options->has_loop_guard ? options->loop_guard
-                                                 : options->default_loop_guard;
+    config->loop_guard = config->encap->control &&
+                         (options->has_loop_guard ? options->loop_guard :
+                          options->default_loop_guard);
     return true;
 }

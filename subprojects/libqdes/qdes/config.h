@@ -10,8 +10,8 @@
  *
  * Options are borrowed during the call; a QdesConfig is a plain value that
  * owns nothing: its @peers are those of the options, and have to be there
- * until a fabric is made of it.  Besides asking the system for the interface that iface= (or
- * the scope of an address) names, nothing is looked up.
+ * until a fabric is made of it.  Besides asking the system for the interface
+ * that iface= (or the scope of an address) names, nothing is looked up.
  */
 
 #ifndef QDES_CONFIG_H
@@ -72,16 +72,16 @@ typedef struct QdesOptions {
 /* What it means. */
 typedef struct QdesConfig {
     const QdesEncapsulation *encap;
-    bool has_group;
     QdesAddr group;             /* with its port; the scope is not used.  The
                                    wildcard where there is none */
     const char *const *peers;   /* those of the options, not a copy */
     size_t n_peers;
     QdesAddr local;             /* any: let the kernel choose; port 0: any */
-    bool dual;                  /* unicast by IPv4 and IPv6, @local is :: */
     char iface[QDES_IFNAME_SIZE]; /* empty: by local address or by route */
     uint32_t netid;
     uint8_t ttl;
+    bool has_group;
+    bool dual;                  /* unicast by IPv4 and IPv6, @local is :: */
     char name[QDES_NAME_MAX + 1];
     int64_t ageing_ms;
     uint32_t max_macs;

@@ -16,7 +16,7 @@
 #include <resolv.h>
 #endif
 
-#define SERVICE_SECONDS 30      /* for all targets of a service together */
+#define MAX_TARGETS 256         /* of a service, to be looked up apart */
 
 static int family_of(bool v4, bool v6)
 {
@@ -179,7 +179,7 @@ static bool add_glue(Dns *dns, const char *target, uint16_t port, bool v4,
  * an error of the whole: what is known must not shrink for it.
  */
 static void add_target(Dns *dns, ns_rr *rr, bool v4, bool v6,
-                       QdesAnswer *answer, uint32_t *ttl)
+                       QdesAnswer *answer, uint32_t *ttl, unsigned *apart)
 {
     const uint8_t *data = ns_rr_rdata(*rr);
     char target[NS_MAXDNAME];
@@ -192,9 +192,11 @@ static void add_target(Dns *dns, ns_rr *rr, bool v4, bool v6,
         return;
     }
     port = data[4] << 8 | data[5];
-    if (!port || add_glue(dns, target, port, v4, v6, answer, ttl)) {
+    if (!port || add_glue(dns, target, port, v4, v6, answer, ttl) ||
+        *apart == 0) {
         return;
     }
+    --*apart;
     err = add_addresses(target, port, v4, v6, answer);
     if (err && err != EAI_NONAME
 #ifdef EAI_NODATA
@@ -211,8 +213,7 @@ static void add_target(Dns *dns, ns_rr *rr, bool v4, bool v6,
 static void look_up_service(const QdesSeedQuestion *question, bool v4,
                             bool v6, QdesAnswer *answer)
 {
-    gint64 deadline = g_get_monotonic_time() +
-                      SERVICE_SECONDS * G_TIME_SPAN_SECOND;
+    unsigned apart = MAX_TARGETS;
     Dns *dns = dns_new();
     uint32_t ttl = UINT32_MAX;
     bool any = false;
@@ -232,11 +233,8 @@ static void look_up_service(const QdesSeedQuestion *question, bool v4,
     for (i = 0; i < ns_msg_count(dns->msg, ns_s_an) && !answer->error; i++) {
         if (ns_parserr(&dns->msg, ns_s_an, i, &rr) == 0 &&
             ns_rr_type(rr) == ns_t_srv) {
-            add_target(dns, &rr, v4, v6, answer, &ttl);
+            add_target(dns, &rr, v4, v6, answer, &ttl, &apart);
             any = true;
-            if (g_get_monotonic_time() > deadline) {
-                set_error(answer, NULL, EAI_AGAIN);
-            }
         }
     }
     if (!any && !answer->error) {

@@ -21,6 +21,8 @@
  *
  * Limits: QDES_RESOLVER_PENDING questions at a time; an answer has at most
  * QDES_RESOLVER_ANSWER_MAX endpoints, the rest is left out and not counted.
+ * Of a service, 256 hosts are looked up whose addresses did not come along
+ * with the answer.
  */
 
 #ifndef QDES_RESOLVE_H

@@ -34,7 +34,7 @@
 #define QDES_SEED_ENDPOINTS_MAX 1024
 #define QDES_SEEDS_ENDPOINTS_MAX 4096
 #define QDES_SEED_HOST_MAX 254  /* bytes, with a dot at the end: RFC 1035 */
-#define QDES_SEED_MIN_TTL 5     /* seconds from an answer to the next question */
+#define QDES_SEED_MIN_TTL 5     /* seconds from an answer to a question */
 #define QDES_SEED_MAX_TTL 300
 #define QDES_SEED_RETRY_MS 5000 /* after a failure; doubles ... */
 #define QDES_SEED_MAX_RETRY_MS 60000 /* ... up to this */
