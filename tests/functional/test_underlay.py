@@ -351,7 +351,8 @@ def test_own_frames_never_come_back(net, tap, options):
         assert port.count('rx-frames') == 40, port
         assert port.count('mac-duplicate') == 0
     assert a.fdb[mac(0)]['local']
-    assert len(a.peers) == 2
+    # A host with two addresses may be known at both.
+    assert len({peer['name'] for peer in a.peers}) == 2
 
 
 def test_frames_of_a_forwarding_bridge_do_not_return(net, tap):

@@ -113,6 +113,7 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         return;
     }
     QDES_COUNT(&f->stats, peers_proven);
+    qdes_peers_set_seed(f->peers, slot, qdes_seeds_has(f->seeds, from));
     if (!qdes_peers_get(f->peers, slot)->rtt_us) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
     }
