@@ -84,7 +84,8 @@ static Dns *dns_new(void)
     Dns *dns = g_new0(Dns, 1);
 
     if (res_ninit(&dns->state) < 0) {
-        g_clear_pointer(&dns, g_free);
+        g_free(dns);
+        return NULL;
     }
     return dns;
 }

@@ -102,15 +102,11 @@ static bool is_name(const char *host)
         return false;
     }
     for (i = 0; i < size; i++) {
-        if (host[i] == '.') {
-            if (label == 0) {
-                return false;
-            }
+        if (host[i] == '.' && label > 0) {
             label = 0;
-        } else if (!g_ascii_isalnum(host[i]) && host[i] != '-' &&
-                   host[i] != '_') {
-            return false;
-        } else if (++label > LABEL_MAX) {
+        } else if (++label > LABEL_MAX ||
+                   (!g_ascii_isalnum(host[i]) && host[i] != '-' &&
+                    host[i] != '_')) {
             return false;
         }
     }
