@@ -171,7 +171,7 @@ void station_superframe(Station *st, const struct sockaddr_in *to,
 
 void station_control(Station *st, const struct sockaddr_in *to, int type)
 {
-    uint8_t buf[128];
+    uint8_t buf[HELLO_SIZE] = { 0 };
     size_t n = put_header(st, buf, type);
     size_t len = strlen(st->name);
 
@@ -194,8 +194,29 @@ void station_control(Station *st, const struct sockaddr_in *to, int type)
         stw_be_p(buf + n + 2, len);
         memcpy(buf + n + 4, st->name, len);
         n += 4 + len;
+        /* A port answers with no more than it got. */
+        stw_be_p(buf + n, TLV_PADDING);
+        stw_be_p(buf + n + 2, sizeof(buf) - n - 4);
+        n = sizeof(buf);
     }
     station_send(st, to, buf, n);
+}
+
+/* Prove to be who the sender of the ECHO in @dg takes us for. */
+static void answer_echo(Station *st, const Datagram *dg)
+{
+    uint8_t buf[HEADER_SIZE + 12 + 22] = { 0 };
+    uint8_t *p = buf + put_header(st, buf, ECHO_REPLY);
+
+    /* NONCE comes first. */
+    memcpy(p, dg->buf + HEADER_SIZE, 12);
+    p += 12;
+    stw_be_p(p, TLV_OBSERVED);
+    stw_be_p(p + 2, 18);
+    memset(p + 14, 0xff, 2);
+    memcpy(p + 16, &dg->from.sin_addr, 4);
+    memcpy(p + 20, &dg->from.sin_port, 2);
+    station_send(st, &dg->from, buf, sizeof(buf));
 }
 
 static void parse_tlvs(Datagram *dg)
@@ -248,7 +269,13 @@ bool station_read(Station *st, int fd, Datagram *dg, int ms)
         }
         dg->type = dg->buf[2] & 0xf;
         dg->flags = dg->buf[3];
-        g_assert_cmpint(dg->type, <=, BYE);
+        if (dg->type == ECHO) {
+            answer_echo(st, dg);
+        }
+        if (dg->type > BYE) {
+            g_assert_cmpint(dg->type, <=, PEERS);
+            continue;
+        }
         dg->payload = dg->buf + HEADER_SIZE;
         dg->size = size - HEADER_SIZE;
         dg->segment_size = 0;
@@ -408,7 +435,10 @@ void assert_books(QTestState *qts, const char *id)
              !g_str_equal(name, "rx-drop-kernel")) ||
             g_str_equal(name, "rx-frames") ||
             g_str_equal(name, "rx-hello") ||
-            g_str_equal(name, "rx-bye")) {
+            g_str_equal(name, "rx-bye") ||
+            g_str_equal(name, "rx-echo") ||
+            g_str_equal(name, "rx-echo-reply") ||
+            g_str_equal(name, "rx-peers")) {
             rx += value;
         }
     }

@@ -34,6 +34,7 @@
 #define POLL_US 2000            /* between two looks at it */
 
 #define HEADER_SIZE 8
+#define HELLO_SIZE 224          /* bytes, as ports pad theirs */
 #define FRAME_MAX 65499
 #define FLAG_CSUM_PARTIAL 1     /* of DATA: its checksum is not finished */
 #define FLAG_SUPERFRAME 4       /* of DATA: the segment size precedes it */
@@ -41,8 +42,9 @@
 #define CAP_SUPERFRAME 2
 #define ETHERTYPE 0x88b5        /* IEEE 802: local experiments */
 
-enum { DATA = 0, HELLO = 1, BYE = 2 };
-enum { TLV_INSTANCE = 1, TLV_CAPABILITIES = 2, TLV_MTU = 3, TLV_NAME = 4 };
+enum { DATA = 0, HELLO = 1, BYE = 2, ECHO = 3, ECHO_REPLY = 4, PEERS = 5 };
+enum { TLV_INSTANCE = 1, TLV_CAPABILITIES = 2, TLV_MTU = 3, TLV_NAME = 4,
+       TLV_OBSERVED = 8, TLV_PADDING = 9 };
 
 extern const uint8_t mac_all[6];
 extern const uint8_t mac_guest[6];
