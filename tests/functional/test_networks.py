@@ -10,6 +10,7 @@ import re
 import shlex
 
 import pytest
+from dnsserver import A, SRV, DnsServer
 from guests import Machine
 from nat import Home
 from ports import QDES_TAP, ROOT
@@ -116,6 +117,58 @@ def test_without_multicast(place, title):
     place.lan('alice', 'bob', 'carol', multicast=False)
     place.type_section(title)
     assert len(place.ends) == 3
+    place.assert_all_reach_all()
+
+
+SERVICE = 'fabric.default.svc.cluster.local'
+
+
+def test_kubernetes(place):
+    """Three pods with a TAP each, and one with a guest; then one more."""
+    names = ['pod1', 'pod2', 'pod3', 'pod4', 'pod5']
+    place.lan(*names, multicast=False)
+    servers = {n: DnsServer(place.hosts[n]) for n in names}
+    (_, tap), (_, guest) = SECTIONS['Kubernetes']
+
+    def listed(count):
+        for server in servers.values():
+            server.set(SERVICE, A, 5,
+                       [f'192.0.2.{n}' for n in range(1, count + 1)])
+
+    def join(number, line):
+        place.hosts['pod'] = place.hosts[f'pod{number}']
+        place.type('pod', line)
+        if line == tap:
+            place.hosts['pod'].ip(f'addr add 10.8.0.{number}/24 dev tap0')
+            place.ends[f'10.8.0.{number}'] = place.hosts['pod']
+
+    listed(4)
+    for number in (1, 2, 3):
+        join(number, tap)
+    join(4, guest)
+    place.assert_all_reach_all()
+    listed(5)
+    join(5, tap)
+    place.assert_all_reach_all()
+
+
+def test_service_records(place):
+    """As the page says of SRV: each member may have a port of its own."""
+    record = re.search(r'`--peer (_qdes\._udp\.\S+)`',
+                       PAGE.read_text(encoding='utf-8'))[1]
+    place.lan('pod1', 'pod2', multicast=False)
+    for number in (1, 2):
+        host = place.hosts[f'pod{number}']
+        server = DnsServer(host)
+        server.set(record, SRV, 60, [(f'pod{n}.{SERVICE}', 7000 + n)
+                                     for n in (1, 2)])
+        for n in (1, 2):
+            server.set(f'pod{n}.{SERVICE}', A, 60, [f'192.0.2.{n}'])
+        place.type(f'pod{number}', 'qdes-tap --tap tap0 --mcast off '
+                   f'--localaddr 192.0.2.{number}:{7000 + number} '
+                   f'--peer {record}')
+        host.ip(f'addr add 10.8.0.{number}/24 dev tap0')
+        place.ends[f'10.8.0.{number}'] = host
     place.assert_all_reach_all()
 
 
