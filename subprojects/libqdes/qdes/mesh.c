@@ -83,11 +83,11 @@ void qdes_fabric_greet(QdesFabric *f, uint32_t slot, int64_t now)
     QdesGroupHeard heard = QDES_GROUP_UNSAID;
     QdesAddr to = peer->addr;
 
-    if (!qdes_fabric_has_group(f)) {
-        heard = QDES_GROUP_NOT_HEARD;
-    } else if (qdes_peers_hears_group(f->peers, slot, now)) {
+    if (qdes_peers_hears_group(f->peers, slot, now) &&
+        qdes_fabric_has_group(f)) {
         heard = QDES_GROUP_HEARD;
-    } else if (now - peer->met > QDES_HELLO_MS + QDES_HELLO_MS / 5) {
+    } else if (!qdes_fabric_has_group(f) ||
+               now - peer->met > QDES_HELLO_MS + QDES_HELLO_MS / 5) {
         /* Its HELLOs to all would have come by now. */
         heard = QDES_GROUP_NOT_HEARD;
     }
