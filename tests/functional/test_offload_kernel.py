@@ -396,6 +396,8 @@ class Path:
         self.hosts = net.hosts(2)
         # No frame may be lost because a reader was slow.
         both['rcvbuf'] = '8M'
+        # The guard's probes are frames that nobody here sent.
+        both.setdefault('loop_guard', 'off')
         self.ports = [tap(self.hosts[0], **both, **(here or {})),
                       tap(self.hosts[1], **both, **(there or {}))]
         for host in self.hosts:
