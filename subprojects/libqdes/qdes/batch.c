@@ -44,8 +44,7 @@ static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
     }
     way = qdes_fabric_find_way(f, datagram + QDES_WIRE_HEADER_SIZE, now,
                                &slot);
-    if (way == QDES_WAY_DROP ||
-        (way == QDES_WAY_FLOOD && !qdes_fabric_may_flood(f, now))) {
+    if (way == QDES_WAY_DROP) {
         return false;
     }
     if (way == QDES_WAY_FLOOD) {
@@ -66,19 +65,23 @@ static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
     }
 }
 
-/* Frames that begin with number @at, and are copied together from now on. */
-static void begin_run(QdesFabric *f, unsigned at)
+/*
+ * The frames that are copied together with number @at, as a train to nobody.
+ * They stay the same: nothing is queued behind them before they have left.
+ */
+static void begin_run(QdesFabric *f, unsigned at, QdesTrain *run,
+                      struct iovec *iov)
 {
     QdesTxFrame *frame = &f->tx.queue.frames[at];
-    struct iovec iov;
-    QdesTrain run;
-    unsigned n;
+    unsigned end = qdes_txq_train(&f->tx.queue, at, run, iov);
+    unsigned n = end - at;
 
-    frame->run_end = qdes_txq_train(&f->tx.queue, at, &run, &iov);
-    if (!f->config.has_group) {
-        n = frame->run_end - at;
-        qdes_fabric_count_copied(f, n, run.size - n * run.header_size);
+    run->flood = false;
+    run->copy = true;
+    if (!frame->run_end && !f->config.has_group) {
+        qdes_fabric_count_copied(f, n, run->size - n * run->header_size);
     }
+    frame->run_end = end;
 }
 
 /*
@@ -90,11 +93,10 @@ static unsigned lay_out_copies(QdesFabric *f, unsigned *at, unsigned n)
     QdesTransmit *tx = &f->tx;
     QdesTxFrame *frame = &tx->queue.frames[*at];
     uint32_t slot = frame->copied;
+    QdesTrain run;
     QdesTxFrame to;
 
-    if (!frame->run_end) {
-        begin_run(f, *at);
-    }
+    begin_run(f, *at, &run, &tx->pieces[n]);
     while (n < QDES_TX_BATCH) {
         slot = qdes_peers_next_copy(f->peers, slot);
         if (slot == QDES_PEER_NONE) {
@@ -108,15 +110,12 @@ static unsigned lay_out_copies(QdesFabric *f, unsigned *at, unsigned n)
             break;
         }
         qdes_fabric_set_destination(f, &to, QDES_WAY_PEER, slot);
-        qdes_txq_train(&tx->queue, *at, &tx->trains[n], &tx->pieces[n]);
-        tx->trains[n].to = to.to;
-        tx->trains[n].slot = slot;
-        tx->trains[n].flood = false;
-        tx->trains[n].copy = true;
-        tx->trains[n].fits = tx->trains[n].segment <= to.room;
+        run.to = to.to;
+        run.slot = slot;
+        run.fits = run.segment <= to.room;
+        tx->trains[n] = run;
         tx->marks[n].head = *at;
         tx->marks[n].group_done = 0;
-        tx->marks[n].of_run = true;
         tx->marks[n++].copied = slot;
     }
     return n;
@@ -157,7 +156,6 @@ static unsigned collect(QdesFabric *f, int64_t now)
         }
         tx->marks[n].copied = QDES_PEER_NONE;
         tx->marks[n].group_done = 0;
-        tx->marks[n].of_run = false;
         if (frame->flood && qdes_peers_copies(f->peers)) {
             tx->marks[n].head = at;
             tx->marks[n++].group_done = end;
@@ -204,7 +202,7 @@ static void take_off_part(QdesFabric *f, unsigned n)
     if (part == 0) {
         return;
     }
-    if (tx->marks[n].of_run) {
+    if (train->copy && queue->frames[queue->head].flood) {
         /* Of a copy, what is left is lost: it is not worth its state. */
         QDES_COUNT_ADD(&f->stats, tx_copy_errors,
                        qdes_train_count(train, train->size) - part);

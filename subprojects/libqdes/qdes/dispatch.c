@@ -14,10 +14,10 @@ void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter)
     f->stats.value[counter]++;
 }
 
-bool qdes_fabric_may_flood(QdesFabric *f, int64_t now)
+static QdesWay flood(QdesFabric *f, int64_t now)
 {
     if (qdes_storm_allows(&f->storm, now)) {
-        return true;
+        return QDES_WAY_FLOOD;
     }
     qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_storm);
     if (qdes_fabric_first(f, QDES_SAID_STORM)) {
@@ -27,7 +27,7 @@ bool qdes_fabric_may_flood(QdesFabric *f, int64_t now)
                         "dropped (tx-drop-storm); is there a loop behind it? "
                         "storm-control= sets the limit", f->storm.rate);
     }
-    return false;
+    return QDES_WAY_DROP;
 }
 
 QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
@@ -37,7 +37,7 @@ QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
     const QdesStatic *fixed;
 
     if (qdes_mac_is_group(dst)) {
-        return QDES_WAY_FLOOD;
+        return flood(f, now);
     }
     fixed = qdes_statics_find(f->statics, dst);
     if (fixed && !fixed->local) {
@@ -52,7 +52,7 @@ QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
             qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_unknown);
             return QDES_WAY_DROP;
         }
-        return QDES_WAY_FLOOD;
+        return flood(f, now);
     }
     if (!entry || entry->owner == QDES_FDB_LOCAL) {
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_local);

@@ -66,7 +66,6 @@ typedef struct QdesTransmit {
         unsigned head;
         unsigned group_done;    /* up to this number, the group has them */
         uint32_t copied;        /* slot of the copy of those at the head */
-        bool of_run;            /* it is a copy of several frames */
     } marks[QDES_TX_BATCH];
     uint32_t group_room;        /* bytes, as QdesPeer has it */
     uint32_t group_room_as_of;
@@ -204,12 +203,10 @@ typedef enum QdesWay {
 } QdesWay;
 
 /*
- * May a frame from the port be flooded?  Where not, it is dropped and counted.
- * Who floods it pays with qdes_storm_charge() when it has left.
+ * Where a frame to @dst goes; QDES_WAY_PEER: to the one in *@slot.  Where it is
+ * QDES_WAY_FLOOD, storm control allows it, and qdes_storm_charge() is due when
+ * it has left.
  */
-bool qdes_fabric_may_flood(QdesFabric *f, int64_t now);
-
-/* Where a frame to @dst goes; QDES_WAY_PEER: to the one in *@slot. */
 QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
                              uint32_t *slot);
 

@@ -336,7 +336,7 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
                   const QdesAddr *from, int64_t now)
 {
     QdesReceive *rx = &f->rx;
-    QdesWireHeader header;
+    QdesWireHeader *header = &rx->decoded;
     QdesWireResult result;
 
     /* In a train, as a rule, all headers are the same. */
@@ -346,7 +346,8 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
         return take_frame(f, data, size, from, now);
     }
 
-    result = f->config.encap->decode(&header, data, size);
+    rx->header = NULL;
+    result = f->config.encap->decode(header, data, size);
     switch (result) {
     case QDES_WIRE_SHORT:
         drop(f, QDES_COUNTER_rx_drop_short);
@@ -375,7 +376,7 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
         break;
     }
 
-    if (header.netid != f->config.netid) {
+    if (header->netid != f->config.netid) {
         drop(f, QDES_COUNTER_rx_drop_netid);
     } else if (qdes_underlay_is_own(f->underlay, from)) {
         drop(f, QDES_COUNTER_rx_drop_own);
@@ -385,13 +386,12 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
         drop(f, QDES_COUNTER_rx_drop_frame_long);
     } else if (result == QDES_WIRE_BAD_TLV) {
         drop(f, QDES_COUNTER_rx_drop_tlv);
-    } else if (header.type == QDES_WIRE_DATA) {
+    } else if (header->type == QDES_WIRE_DATA) {
         rx->header = data;
-        rx->decoded = header;
         return take_frame(f, data, size, from, now);
     } else {
         QDES_COUNT(&f->stats, rx_datagrams);
-        qdes_fabric_take_control(f, &header, from, rx->by_group, now);
+        qdes_fabric_take_control(f, header, from, rx->by_group, now);
         rx->src = NULL;         /* its sender may have another slot now */
     }
     return true;

@@ -407,8 +407,7 @@ static bool forward(QdesFabric *f, const Frame *frame, int64_t now)
     /* Each time that the way is lost, a peer is forgotten: it ends. */
     do {
         way = qdes_fabric_find_way(f, frame->eth.dst, now, &slot);
-        if (way == QDES_WAY_DROP ||
-            (way == QDES_WAY_FLOOD && !qdes_fabric_may_flood(f, now))) {
+        if (way == QDES_WAY_DROP) {
             return true;
         }
         qdes_fabric_set_destination(f, &to, way, slot);
