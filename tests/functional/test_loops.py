@@ -209,16 +209,22 @@ def test_loop_that_nobody_told_of(net, tap):
     assert remote.fdb[mac(1)]['peer'] == left.address
 
 
-def test_the_other_takes_over_at_once(lan, tap):
-    """The one that is left says BYE: by its end, and by its link."""
-    lan, other = lan
-    remote = Station(tap, other)
+def three_on(lan, tap):
+    """Three ports on one LAN: all of them, and the one that is left."""
     ports = [tap(lan.host, f'tap{n}') for n in range(3)]
     allow_loops(*ports)
     for port in ports:
         port.wait_peers(3)
         lan.plug(port)
     left, = wait_blocked(ports, 2)
+    return ports, left
+
+
+def test_the_other_takes_over_at_once(lan, tap):
+    """The one that is left says BYE: by its end, and by its link."""
+    lan, other = lan
+    remote = Station(tap, other)
+    ports, left = three_on(lan, tap)
     left.stop()
     ports.remove(left)
     left, = wait_blocked(ports, 1)
@@ -237,12 +243,7 @@ def test_killed_and_unplugged(lan, tap):
     """Nobody says anything: the probes are missed, within three intervals."""
     lan, other = lan
     remote = Station(tap, other)
-    ports = [tap(lan.host, f'tap{n}') for n in range(3)]
-    allow_loops(*ports)
-    for port in ports:
-        port.wait_peers(3)
-        lan.plug(port)
-    left, = wait_blocked(ports, 2)
+    ports, left = three_on(lan, tap)
     left.process.kill()
     ports.remove(left)
     lan.unplug(ports[0])

@@ -302,4 +302,35 @@ static inline unsigned naive_segment(const uint8_t *frame, size_t size,
     return n;
 }
 
+/* Anything but its payload: numbers that wrap are drawn near their end, too. */
+static inline void packet_random(Packet *p, GRand *rand)
+{
+    size_t i;
+
+    *p = (Packet) { PACKET_DEFAULT, .csum = PACKET_PARTIAL };
+    p->tags = g_rand_int_range(rand, 0, 3);
+    p->vid = g_rand_int_range(rand, 0, 4000);
+    p->v6 = g_rand_boolean(rand);
+    p->udp = g_rand_boolean(rand);
+    p->tos = g_rand_int(rand);
+    p->label = g_rand_int_range(rand, 0, 1 << 20);
+    p->id = g_rand_int(rand);
+    if (g_rand_boolean(rand)) {
+        p->id |= 0xfff0;
+    }
+    p->frag = g_rand_boolean(rand) ? 0x4000 : 0;
+    p->ip_options = 4 * g_rand_int_range(rand, 0, 11);
+    p->ext = 8 * g_rand_int_range(rand, 0, 9);
+    p->seq = g_rand_boolean(rand) ? 0xffffff00 : g_rand_int(rand);
+    p->ack = g_rand_int(rand);
+    p->flags = (g_rand_int(rand) & (PACKET_FIN | PACKET_PSH | PACKET_ECE |
+                                    PACKET_CWR)) | PACKET_ACK;
+    p->reserved = g_rand_int_range(rand, 0, 16);
+    p->window = g_rand_int(rand);
+    p->options_size = 4 * g_rand_int_range(rand, 0, 11);
+    for (i = 0; i < p->options_size; i++) {
+        p->options[i] = g_rand_int(rand);
+    }
+}
+
 #endif

@@ -247,36 +247,6 @@ START_TEST(test_needs_partial)
 }
 END_TEST
 
-static void random_packet(GRand *rand, Packet *p)
-{
-    size_t i;
-
-    *p = (Packet) { PACKET_DEFAULT, .csum = PACKET_PARTIAL };
-    p->tags = g_rand_int_range(rand, 0, 3);
-    p->vid = g_rand_int_range(rand, 0, 4000);
-    p->v6 = g_rand_boolean(rand);
-    p->udp = g_rand_boolean(rand);
-    p->tos = g_rand_int(rand);
-    p->label = g_rand_int_range(rand, 0, 1 << 20);
-    p->id = g_rand_boolean(rand) ? 0xfff0 : g_rand_int(rand);
-    p->frag = g_rand_boolean(rand) ? 0x4000 : 0;
-    p->ip_options = 4 * g_rand_int_range(rand, 0, 11);
-    p->ext = 8 * g_rand_int_range(rand, 0, 9);
-    p->seq = g_rand_boolean(rand) ? 0xffffff00 : g_rand_int(rand);
-    p->flags = PACKET_ACK | (g_rand_int(rand) &
-                             (PACKET_FIN | PACKET_PSH | PACKET_ECE |
-                              PACKET_CWR | PACKET_URG));
-    p->urgent = g_rand_int_range(rand, 0, 8000);
-    p->reserved = g_rand_int_range(rand, 0, 16);
-    p->options_size = 4 * g_rand_int_range(rand, 0, 11);
-    for (i = 0; i < p->options_size; i++) {
-        p->options[i] = g_rand_int(rand);
-    }
-    p->payload = g_rand_int_range(rand, 1,
-                                  g_rand_int_range(rand, 0, 4) ? 5000
-                                                               : 65000);
-}
-
 START_TEST(test_random)
 {
     GRand *rand = unit_rand("resegment random");
@@ -286,7 +256,12 @@ START_TEST(test_random)
     Packet p;
 
     for (round = 0; round < 3000; round++) {
-        random_packet(rand, &p);
+        packet_random(&p, rand);
+        p.flags |= g_rand_int(rand) & PACKET_URG;
+        p.urgent = g_rand_int_range(rand, 0, 8000);
+        p.payload = g_rand_int_range(rand, 1,
+                                     g_rand_int_range(rand, 0, 4) ? 5000
+                                                                  : 65000);
         gso_size = 1 + p.payload / g_rand_int_range(rand, 1, 300);
         edge = headers_of(&p) + gso_size * g_rand_int_range(rand, 1, 140) +
                g_rand_int_range(rand, -2, 3);

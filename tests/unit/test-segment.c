@@ -698,35 +698,6 @@ START_TEST(test_bad)
 }
 END_TEST
 
-static void random_packet(GRand *rand, Packet *p)
-{
-    size_t i;
-
-    *p = tcp4;
-    p->tags = g_rand_int_range(rand, 0, 3);
-    p->vid = g_rand_int_range(rand, 0, 4000);
-    p->v6 = g_rand_boolean(rand);
-    p->udp = g_rand_boolean(rand);
-    p->tos = g_rand_int(rand);
-    p->label = g_rand_int_range(rand, 0, 1 << 20);
-    p->id = g_rand_boolean(rand) ? 0xffff : g_rand_int(rand);
-    p->frag = g_rand_boolean(rand) ? 0x4000 : 0;
-    p->ip_options = 4 * g_rand_int_range(rand, 0, 11);
-    p->ext = 8 * g_rand_int_range(rand, 0, 9);
-    p->seq = g_rand_int(rand);
-    p->ack = g_rand_int(rand);
-    p->flags = (g_rand_int(rand) & (PACKET_FIN | PACKET_PSH | PACKET_ECE |
-                                    PACKET_CWR)) | PACKET_ACK;
-    p->reserved = g_rand_int_range(rand, 0, 16);
-    p->window = g_rand_int(rand);
-    p->options_size = 4 * g_rand_int_range(rand, 0, 11);
-    for (i = 0; i < p->options_size; i++) {
-        p->options[i] = g_rand_int(rand);
-    }
-    p->payload = g_rand_int_range(rand, 1, g_rand_boolean(rand) ? 300 : 8000);
-    p->csum = PACKET_PARTIAL;
-}
-
 static int by_size(const void *a, const void *b)
 {
     size_t x = *(const size_t *)a;
@@ -766,7 +737,9 @@ START_TEST(test_random)
     Cut *cut;
 
     for (round = 0; round < 3000; round++) {
-        random_packet(rand, &p);
+        packet_random(&p, rand);
+        p.payload = g_rand_int_range(rand, 1,
+                                     g_rand_boolean(rand) ? 300 : 8000);
         superframe = p.udp || g_rand_int_range(rand, 0, 4) > 0;
         gso_size = g_rand_int_range(rand, p.payload / 64 + 1,
                                     p.payload / (round % 4 + 1) + 100);
@@ -820,7 +793,9 @@ START_TEST(test_noise)
     Cut *cut;
 
     for (round = 0; round < 5000; round++) {
-        random_packet(rand, &p);
+        packet_random(&p, rand);
+        p.payload = g_rand_int_range(rand, 1,
+                                     g_rand_boolean(rand) ? 300 : 8000);
         p.payload = g_rand_int_range(rand, 0, 400);
         p.csum = g_rand_int_range(rand, 0, 5);
         cut = cut_new(&p, g_rand_boolean(rand) ? 0
