@@ -263,6 +263,15 @@ void qdes_fabric_drop_queue(QdesFabric *f);
 /* The port is full: read nothing until it has room. */
 void qdes_fabric_pause(QdesFabric *f, int64_t now);
 
+/*
+ * Hand a frame of @size bytes to the port: @iov[0] is left for its
+ * virtio_net_hdr, which is written in front of @iov[1] instead where that is
+ * all of the frame and has @headroom for it.
+ */
+QdesDelivery qdes_fabric_deliver(QdesFabric *f, const QdesVnet *vnet,
+                                 struct iovec *iov, int iovcnt, size_t size,
+                                 size_t headroom);
+
 /* Read from the socket @fd, and deliver. */
 void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now);
 

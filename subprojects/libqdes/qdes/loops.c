@@ -9,7 +9,6 @@
 #include "qdes/fabric-private.h"
 
 #include "qdes/probe.h"
-#include "qdes/vnet.h"
 
 #define MAX_CHECKS 64           /* of probes against all peers, in a second */
 
@@ -21,16 +20,9 @@ static bool guards(const QdesFabric *f)
 /* The peer of @instance, or NULL. */
 static const QdesPeer *find_peer(const QdesFabric *f, uint64_t instance)
 {
-    uint32_t slot = QDES_PEER_NONE;
-    const QdesPeer *peer;
+    uint32_t slot = qdes_peers_find_alive(f->peers, instance);
 
-    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
-        peer = qdes_peers_get(f->peers, slot);
-        if (peer->alive && peer->instance == instance) {
-            return peer;
-        }
-    }
-    return NULL;
+    return slot == QDES_PEER_NONE ? NULL : qdes_peers_get(f->peers, slot);
 }
 
 static bool is_peer(uint64_t instance, void *opaque)
@@ -168,21 +160,12 @@ static void send_probe(QdesFabric *f, int64_t now)
         .asks = f->loop.guard.asks,
         .nonce = f->host->random(f->opaque),
     };
-    size_t vnet_size = f->port.vnet_size;
-    uint8_t header[QDES_VNET_MAX];
     uint8_t data[QDES_PROBE_SIZE];
-    struct iovec iov[2] = {
-        { header, vnet_size }, { data, sizeof(data) },
-    };
+    struct iovec iov[2] = { [1] = { data, sizeof(data) } };
     QdesDelivery delivery;
 
-    if (vnet_size) {
-        qdes_vnet_encode(&vnet, header, vnet_size, f->port.vnet_big_endian);
-    }
     qdes_probe_encode(data, &probe, f->instance);
-    delivery = vnet_size ?
-               f->host->deliver(f->opaque, iov, 2, vnet_size + sizeof(data)) :
-               f->host->deliver(f->opaque, iov + 1, 1, sizeof(data));
+    delivery = qdes_fabric_deliver(f, &vnet, iov, 2, sizeof(data), 0);
     if (delivery != QDES_REFUSED) {
         QDES_COUNT(&f->stats, loop_probes);
     }

@@ -409,6 +409,18 @@ void qdes_peers_decide_copy(QdesPeers *peers, uint32_t slot, int64_t now,
     }
 }
 
+uint32_t qdes_peers_find_alive(const QdesPeers *peers, uint64_t instance)
+{
+    uint32_t slot = *instance_bucket(peers, instance);
+
+    /* Whoever has an instance said HELLO. */
+    while (slot != QDES_PEER_NONE &&
+           peers->slots[slot].peer.instance != instance) {
+        slot = peers->instance_next[slot];
+    }
+    return slot;
+}
+
 uint32_t qdes_peers_find_instance(const QdesPeers *peers, uint64_t instance)
 {
     uint32_t slot = *instance_bucket(peers, instance);

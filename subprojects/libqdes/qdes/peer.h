@@ -158,7 +158,8 @@ void qdes_peers_heard_group(QdesPeers *peers, uint32_t slot, int64_t now);
 /* The peer in @slot returned a nonce.  Returns whether it is the first. */
 bool qdes_peers_prove(QdesPeers *peers, uint32_t slot, int64_t now);
 
-/* A proven and alive peer with this instance, or QDES_PEER_NONE. */
+/* An alive peer with this instance, one that is proven, too; QDES_PEER_NONE. */
+uint32_t qdes_peers_find_alive(const QdesPeers *peers, uint64_t instance);
 uint32_t qdes_peers_find_instance(const QdesPeers *peers, uint64_t instance);
 
 /* An ECHO went to the peer in @slot; its reply came, after @rtt_us. */

@@ -48,10 +48,9 @@ static bool is_accepted(const QdesFabric *f, const QdesSuperframe *frame)
            (frame->iovcnt == 2 || f->port.vnet_size > 0);
 }
 
-/* Hand on a frame; iov[0] is left for its virtio_net_hdr. */
-static QdesDelivery deliver(QdesFabric *f, const QdesVnet *vnet,
-                            struct iovec *iov, int iovcnt, size_t size,
-                            size_t headroom)
+QdesDelivery qdes_fabric_deliver(QdesFabric *f, const QdesVnet *vnet,
+                                 struct iovec *iov, int iovcnt, size_t size,
+                                 size_t headroom)
 {
     size_t vnet_size = f->port.vnet_size;
 
@@ -98,8 +97,8 @@ static void deliver_first(QdesFabric *f, QdesSuperframe *frame, int64_t now)
         qdes_coalesce_pop(f->rx.coalescer);
         return;
     }
-    delivery = deliver(f, &frame->vnet, frame->iov, frame->iovcnt,
-                       frame->size, frame->headroom);
+    delivery = qdes_fabric_deliver(f, &frame->vnet, frame->iov, frame->iovcnt,
+                                   frame->size, frame->headroom);
     if (delivery == QDES_REFUSED) {
         QDES_COUNT_ADD(&f->stats, rx_drop_port, frame->frames);
     } else {
@@ -129,8 +128,8 @@ static void deliver_cut(QdesFabric *f, int64_t now)
     while (cut->frames > 0 && !f->paused) {
         size = qdes_segment_next(cut, rx->headers, &iov[2], 1, &count);
         iov[1] = (struct iovec) { rx->headers, cut->headers_size };
-        delivery = f->link_up ? deliver(f, &vnet, iov, 2 + count, size, 0) :
-                                QDES_REFUSED;
+        delivery = f->link_up ? qdes_fabric_deliver(f, &vnet, iov, 2 + count,
+                                                    size, 0) : QDES_REFUSED;
         rx->refused |= delivery == QDES_REFUSED;
         if (delivery == QDES_DELIVERED_FULL) {
             qdes_fabric_pause(f, now);
