@@ -945,6 +945,105 @@ START_TEST(test_absurd_lists)
 }
 END_TEST
 
+/* Of one host, which is none of ours, many ports are told, again and again. */
+START_TEST(test_victim)
+{
+    QdesEntry entries[QDES_ENTRIES_MAX];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    uint64_t echoes;
+    unsigned i, j;
+    size_t size;
+
+    begin("test_victim");
+    start_all(2);
+    ck_assert_int_ge(wait_known(1, 20 * SECOND), 0);
+    echoes = node(0)->fabric->stats.value[QDES_COUNTER_tx_echo];
+    for (i = 0; i < 600; i++) {
+        for (j = 0; j < QDES_ENTRIES_MAX; j++) {
+            entries[j].addr = addr_of(66, 1);
+            entries[j].addr.port = 1 + QDES_ENTRIES_MAX * i + j;
+            entries[j].instance = 2000 + QDES_ENTRIES_MAX * i + j;
+        }
+        size = qdes_control_encode_list(data, 0, entries, QDES_ENTRIES_MAX);
+        transmit(node(1), &node(0)->addr, data, size);
+        run(sim.now + SECOND / 10);
+    }
+    echoes = node(0)->fabric->stats.value[QDES_COUNTER_tx_echo] - echoes;
+    ck_assert_uint_gt(echoes, QDES_CANDIDATES_HOST);
+    ck_assert_uint_lt(echoes, 2 * 60);
+    end();
+}
+END_TEST
+
+/* Those that nobody knows do not use up what peers get. */
+START_TEST(test_strangers)
+{
+    uint8_t data[QDES_RX_HEADROOM + QDES_WIRE_CONTROL_MAX];
+    QdesEcho echo = { .nonce = 1 };
+    uint64_t replies;
+    size_t size;
+    unsigned i;
+
+    begin("test_strangers");
+    start_all(2);
+    ck_assert_int_ge(wait_known(1, 20 * SECOND), 0);
+    run(sim.now + 2 * SECOND);
+    size = qdes_control_encode_echo(data, QDES_WIRE_ECHO, 0, &echo);
+    for (i = 0; i < 3000; i++) {
+        Event e = { .when = sim.now, .from = addr_of(77, i), .size = size };
+
+        e.data = g_malloc0(QDES_RX_HEADROOM + size);
+        memcpy(e.data + QDES_RX_HEADROOM, data, size);
+        push(e);
+    }
+    run(sim.now + SECOND / 100);
+    replies = node(0)->fabric->stats.value[QDES_COUNTER_tx_echo_reply];
+    ck_assert_uint_gt(node(0)->fabric->stats.value[
+        QDES_COUNTER_echo_unanswered], 2000);
+    transmit(node(1), &node(0)->addr, data, size);
+    run(sim.now + SECOND / 100);
+    ck_assert_uint_eq(node(0)->fabric->stats.value[
+        QDES_COUNTER_tx_echo_reply], replies + 1);
+    end();
+}
+END_TEST
+
+/* Nobody has this port compare, or look into lists, all day. */
+START_TEST(test_busy_peers)
+{
+    QdesEntry entry = { .addr = addr_of(66, 1), .instance = 1 };
+    QdesDigest digest = { { 1 } };
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    uint64_t before;
+    QdesStats *stats;
+    size_t size;
+    unsigned i;
+
+    begin("test_busy_peers");
+    start_all(200);
+    ck_assert_int_ge(wait_known(199, 100 * SECOND), 0);
+    run(sim.now + 20 * SECOND);
+    stats = &node(0)->fabric->stats;
+    before = stats->value[QDES_COUNTER_peers_unanswered];
+    size = qdes_control_encode_request(data, 0, &digest);
+    for (i = 1; i < 200; i++) {
+        transmit(node(i), &node(0)->addr, data, size);
+    }
+    run(sim.now + SECOND / 10);
+    ck_assert_uint_ge(stats->value[QDES_COUNTER_peers_unanswered] - before,
+                      99);
+    before = stats->value[QDES_COUNTER_candidates_refused];
+    size = qdes_control_encode_list(data, 0, &entry, 1);
+    for (i = 0; i < 5000; i++) {
+        transmit(node(1 + i % 199), &node(0)->addr, data, size);
+    }
+    run(sim.now + SECOND / 10);
+    ck_assert_uint_gt(stats->value[QDES_COUNTER_candidates_refused] - before,
+                      4500);
+    end();
+}
+END_TEST
+
 /* RTT and loss are what the network makes them. */
 START_TEST(test_rtt)
 {
@@ -1023,6 +1122,9 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tc, test_nat, 0, 2);
     tcase_add_loop_test(tc, test_forged_sources, 0, 2);
     tcase_add_test(tc, test_absurd_lists);
+    tcase_add_test(tc, test_victim);
+    tcase_add_test(tc, test_strangers);
+    tcase_add_test(tc, test_busy_peers);
     tcase_add_test(tc, test_rtt);
     suite_add_tcase(suite, tc);
     return unit_main(suite);

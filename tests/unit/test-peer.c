@@ -326,6 +326,60 @@ START_TEST(test_seeds_stay)
 }
 END_TEST
 
+/* Invented ports, though they say HELLO, do not push out proven ones. */
+START_TEST(test_proven_stay)
+{
+    QdesPeers *peers = qdes_peers_new(4, 1);
+    uint32_t i;
+
+    member(peers, 1, 7, 1);
+    for (i = 0; i < 100; i++) {
+        hello(peers, heard(peers, 100 + i, 10000 + i), 1000 + i, 600);
+    }
+    ck_assert(known(peers, 1));
+    ck_assert(known(peers, 199));
+    for (i = 0; i < 4; i++) {
+        member(peers, 300 + i, 10 + i, 20000 + i);
+    }
+    ck_assert(!known(peers, 1));
+    qdes_peers_free(peers);
+}
+END_TEST
+
+/* Anybody can say that he is anybody: that neither takes time nor copies. */
+START_TEST(test_crowded_instance)
+{
+    QdesPeers *peers = qdes_peers_new(4096, 1);
+    int64_t now = 100000;
+    uint32_t i, slot, n = 0;
+    uint32_t a = member(peers, 1, 7, now);
+
+    for (i = 0; i < 4000; i++) {
+        hello(peers, heard(peers, 100 + i, now), 7, 0);
+    }
+    ck_assert(gets_copies(peers, a, now, false));
+    /* Proven late, but it is. */
+    qdes_peers_prove(peers, heard(peers, 100, now), now + 1);
+    hello(peers, heard(peers, 100, now), 7, 0);
+    ck_assert(gets_copies(peers, a, now, false) !=
+              gets_copies(peers, heard(peers, 100, now), now, false));
+    /* No more than these are ever looked at. */
+    while ((slot = qdes_peers_find_alive(peers, 7)) != QDES_PEER_NONE) {
+        qdes_peers_remove(peers, slot);
+        n++;
+    }
+    ck_assert_uint_eq(n, QDES_PEER_ENDPOINTS);
+    ck_assert(!known(peers, 1) && !known(peers, 100));
+    ck_assert_uint_eq(qdes_peers_copies(peers), 0);
+    for (i = 0; i <= QDES_PEER_ENDPOINTS; i++) {
+        slot = member(peers, 5000 + i, 8, now);
+        ck_assert_int_eq(qdes_peers_find_alive(peers, 8) == slot,
+                         i < QDES_PEER_ENDPOINTS);
+    }
+    qdes_peers_free(peers);
+}
+END_TEST
+
 START_TEST(test_patience)
 {
     QdesPeers *peers = qdes_peers_new(4, 1);
@@ -355,6 +409,8 @@ int main(void)
     tcase_add_test(tc, test_one_of_an_instance);
     tcase_add_test(tc, test_rtt);
     tcase_add_test(tc, test_seeds_stay);
+    tcase_add_test(tc, test_proven_stay);
+    tcase_add_test(tc, test_crowded_instance);
     tcase_add_test(tc, test_patience);
     suite_add_tcase(suite, tc);
     return unit_main(suite);

@@ -10,9 +10,11 @@
 
 #include "qdes/chain.h"
 #include "qdes/control.h"
+#include "qdes/hash.h"
 
 #define NIL QDES_CHAIN_NIL
 #define BUCKETS 1024
+#define HOSTS 4096
 #define MAX_CREDIT (1 << 20)    /* bytes */
 #define SPACING_MS (1000 / QDES_CANDIDATE_RATE)
 #define BURST_MS ((QDES_CANDIDATE_BURST - 1) * SPACING_MS)
@@ -49,7 +51,9 @@ struct QdesCandidates {
     int64_t allowed;            /* when the next ECHO would be on time */
     uint32_t size;
     uint32_t max_tellers;
-    uint32_t *count;            /* of each teller */
+    uint32_t *count;            /* of each teller; the last are gone */
+    uint16_t told[HOSTS];       /* of those told of, by the hash of the host */
+    uint64_t answered[HOSTS];   /* the hash of a host that did */
     uint32_t buckets[BUCKETS];
     Candidate all[QDES_MAX_CANDIDATES];
     QdesLink links[QDES_MAX_CANDIDATES];      /* of the queues, and unused */
@@ -69,7 +73,7 @@ QdesCandidates *qdes_candidates_new(uint32_t max_tellers, uint64_t seed)
     c->seed = seed;
     c->interval = 10000;
     c->max_tellers = max_tellers;
-    c->count = g_new0(uint32_t, max_tellers + 1);
+    c->count = g_new0(uint32_t, max_tellers + 2);
     c->unused = c->self = QDES_CHAIN_EMPTY;
     c->remembered_due = INT64_MAX;
     for (i = 0; i < N_QUEUES; i++) {
@@ -124,10 +128,28 @@ static void dequeue(QdesCandidates *c, uint32_t i)
     qdes_chain_remove(&c->queues[c->all[i].queue], c->links, i);
 }
 
+/* Never 0. */
+static uint64_t hash_host(const QdesCandidates *c, const QdesAddr *addr)
+{
+    uint64_t high, low;
+
+    memcpy(&high, addr->ip, 8);
+    memcpy(&low, addr->ip + 8, 8);
+    return qdes_hash_mix(qdes_hash_mix(high ^ c->seed) ^ addr->scope ^
+                         (qdes_addr_is_v4(addr) ? low : 0)) | 1;
+}
+
+/* How many were told of that are on the host of @addr, or seem to be. */
+static uint16_t *told_at(QdesCandidates *c, const QdesAddr *addr)
+{
+    return &c->told[(hash_host(c, addr) >> 1) % HOSTS];
+}
+
 static void set_teller(QdesCandidates *c, uint32_t i, uint32_t teller)
 {
     if (c->all[i].teller == NOBODY) {
         qdes_chain_remove(&c->self, c->self_links, i);
+        ++*told_at(c, &c->all[i].addr);
     }
     c->count[c->all[i].teller]--;
     c->all[i].teller = teller;
@@ -145,6 +167,8 @@ static void drop(QdesCandidates *c, uint32_t i)
     dequeue(c, i);
     if (c->all[i].teller == NOBODY) {
         qdes_chain_remove(&c->self, c->self_links, i);
+    } else {
+        --*told_at(c, &c->all[i].addr);
     }
     c->count[c->all[i].teller]--;
     c->all[i].used = false;
@@ -206,6 +230,8 @@ static uint32_t add(QdesCandidates *c, const QdesAddr *addr, uint32_t teller)
     c->size++;
     if (teller == NOBODY) {
         qdes_chain_append(&c->self, c->self_links, i);
+    } else {
+        ++*told_at(c, addr);
     }
     return i;
 }
@@ -233,6 +259,14 @@ void qdes_candidates_heard(QdesCandidates *c, const QdesAddr *addr,
     }
 }
 
+static bool may_be_told(QdesCandidates *c, const QdesAddr *addr)
+{
+    uint64_t host = hash_host(c, addr);
+
+    return *told_at(c, addr) < QDES_CANDIDATES_HOST ||
+           c->answered[(host >> 1) % HOSTS] == host;
+}
+
 bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
                           uint32_t teller, int64_t now)
 {
@@ -241,7 +275,8 @@ bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
     g_assert(teller != NOBODY && teller <= c->max_tellers);
     if (i != NIL) {
         if (c->all[i].teller == NOBODY &&
-            c->count[teller] < QDES_CANDIDATES_EACH) {
+            c->count[teller] < QDES_CANDIDATES_EACH &&
+            may_be_told(c, addr)) {
             set_teller(c, i, teller);
             if (c->all[i].queue == WAITING) {
                 dequeue(c, i);
@@ -250,12 +285,30 @@ bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
         }
         return true;
     }
-    i = add(c, addr, teller);
+    i = may_be_told(c, addr) ? add(c, addr, teller) : NIL;
     if (i == NIL) {
         return false;
     }
     enqueue(c, i, 0, now);
     return true;
+}
+
+void qdes_candidates_answered(QdesCandidates *c, const QdesAddr *addr)
+{
+    uint64_t host = hash_host(c, addr);
+
+    c->answered[(host >> 1) % HOSTS] = host;
+}
+
+void qdes_candidates_teller_gone(QdesCandidates *c, uint32_t teller)
+{
+    uint32_t i;
+
+    for (i = 0; i < QDES_MAX_CANDIDATES && c->count[teller] > 0; i++) {
+        if (c->all[i].used && c->all[i].teller == teller) {
+            set_teller(c, i, c->max_tellers + 1);
+        }
+    }
 }
 
 bool qdes_candidates_pay(QdesCandidates *c, const QdesAddr *addr, size_t bytes)
@@ -281,14 +334,20 @@ static void find_remembered_due(QdesCandidates *c)
     }
 }
 
-void qdes_candidates_remove(QdesCandidates *c, const QdesAddr *addr)
+void qdes_candidates_failed(QdesCandidates *c, const QdesAddr *addr)
 {
     uint32_t i = find(c, addr);
-    int j;
 
     if (i != NIL) {
         drop(c, i);
     }
+}
+
+void qdes_candidates_remove(QdesCandidates *c, const QdesAddr *addr)
+{
+    int j;
+
+    qdes_candidates_failed(c, addr);
     for (j = 0; j < QDES_REMEMBERED; j++) {
         if (c->remembered[j].until &&
             qdes_addr_equal(&c->remembered[j].addr, addr)) {

@@ -19,7 +19,13 @@
  * QDES_CANDIDATES_EACH; the table being full, one of the teller with the most
  * gives way to one of a teller with fewer.  Of those that came by themselves
  * there are as many, and the one that came first gives way.  All of them
- * together get at most QDES_CANDIDATE_RATE ECHOs in a second.
+ * together get at most QDES_CANDIDATE_RATE ECHOs in a second.  What was told
+ * by somebody who is gone counts as one more teller's.
+ *
+ * A lie costs its teller nothing, and each port that hears it 11 ECHOs to
+ * somebody who never asked.  So of one host (an IPv4 address, 64 bits of an
+ * IPv6 address) at most QDES_CANDIDATES_HOST are tried at once, as long as
+ * nobody there has ever answered.
  *
  * Cost: constant time, but where somebody has to give way.  All memory is
  * taken at creation.
@@ -37,6 +43,7 @@ typedef struct QdesCandidates QdesCandidates;
 
 #define QDES_MAX_CANDIDATES 1024
 #define QDES_CANDIDATES_EACH 256        /* of one teller */
+#define QDES_CANDIDATES_HOST 8          /* of one host, told of */
 #define QDES_CANDIDATE_TRIES 11         /* ECHOs to one */
 #define QDES_CANDIDATE_RATE 50          /* ECHOs in a second */
 #define QDES_CANDIDATE_BURST 5          /* of them at once */
@@ -64,6 +71,16 @@ bool qdes_candidates_told(QdesCandidates *candidates, const QdesAddr *addr,
  * sent. */
 bool qdes_candidates_pay(QdesCandidates *candidates, const QdesAddr *addr,
                          size_t bytes);
+
+/* Somebody at the host of @addr has answered. */
+void qdes_candidates_answered(QdesCandidates *candidates,
+                              const QdesAddr *addr);
+
+/* The peer that was @teller is gone; the number may be another's now. */
+void qdes_candidates_teller_gone(QdesCandidates *candidates, uint32_t teller);
+
+/* It cannot be sent to just now. */
+void qdes_candidates_failed(QdesCandidates *candidates, const QdesAddr *addr);
 
 /* It was proven, or said BYE. */
 void qdes_candidates_remove(QdesCandidates *candidates, const QdesAddr *addr);

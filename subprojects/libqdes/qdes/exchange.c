@@ -10,7 +10,11 @@
 
 #include "qdes/gossip.h"
 
-#define MAX_REPLIES 500         /* ECHO-REPLYs in a second */
+#define MAX_REPLIES 500         /* ECHO-REPLYs in a second, to strangers */
+#define MAX_PEER_REPLIES 5000   /* to proven peers */
+#define MAX_REQUESTS 100        /* PEERS that are looked into, in a second */
+#define MAX_UNASKED 10          /* lists that nobody asked for, likewise */
+#define ASKED_MS 5000           /* what comes after this, was not asked for */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
 #define LISTS_EACH 8            /* in one answer */
 
@@ -27,13 +31,17 @@ bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now)
     return true;
 }
 
-/* May @bytes go to @to as an answer? */
-static bool may_answer(QdesFabric *f, const QdesAddr *to, size_t bytes)
+/* May an ECHO-REPLY of @bytes go to @to?  Strangers, who may be many and
+ * invented, do not use up what peers get. */
+static bool may_reply(QdesFabric *f, const QdesAddr *to, size_t bytes,
+                      int64_t now)
 {
     uint32_t slot = qdes_peers_find(f->peers, to);
 
-    return (slot != QDES_PEER_NONE &&
-            qdes_peers_get(f->peers, slot)->proven) ||
+    if (slot != QDES_PEER_NONE && qdes_peers_get(f->peers, slot)->proven) {
+        return qdes_rate_take(&f->mesh.peer_replies, MAX_PEER_REPLIES, now);
+    }
+    return qdes_rate_take(&f->mesh.replies, MAX_REPLIES, now) &&
            qdes_candidates_pay(f->mesh.candidates, to, bytes);
 }
 
@@ -63,8 +71,7 @@ static void take_echo(QdesFabric *f, const QdesEcho *echo,
     }
     size = qdes_control_encode_echo(data, QDES_WIRE_ECHO_REPLY,
                                     f->config.netid, &reply);
-    if (!qdes_rate_take(&f->mesh.replies, MAX_REPLIES, now) ||
-        !may_answer(f, from, size)) {
+    if (!may_reply(f, from, size, now)) {
         QDES_COUNT(&f->stats, echo_unanswered);
     } else if (qdes_fabric_send_control(f, from, data, size)) {
         QDES_COUNT(&f->stats, tx_echo_reply);
@@ -113,6 +120,7 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         return;
     }
     QDES_COUNT(&f->stats, peers_proven);
+    qdes_candidates_answered(f->mesh.candidates, from);
     qdes_peers_set_seed(f->peers, slot, qdes_seeds_has(f->seeds, from));
     if (!qdes_peers_get(f->peers, slot)->rtt_us) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
@@ -182,7 +190,8 @@ static void take_request(QdesFabric *f, uint32_t slot,
     if (!f->link_up) {
         return;
     }
-    if (peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) {
+    if ((peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) ||
+        !qdes_rate_take(&f->mesh.requests_in, MAX_REQUESTS, now)) {
         QDES_COUNT(&f->stats, peers_unanswered);
         return;
     }
@@ -239,6 +248,20 @@ static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
     return true;
 }
 
+/* To look into a list takes time, which who sends them at will must not take
+ * from us: is it the answer to a request, or one of few? */
+static bool may_tell(QdesFabric *f, uint32_t slot, int64_t now)
+{
+    QdesMesh *mesh = &f->mesh;
+
+    if (slot == mesh->asked && now - mesh->asked_at < ASKED_MS &&
+        mesh->lists_due > 0) {
+        mesh->lists_due--;
+        return true;
+    }
+    return qdes_rate_take(&mesh->unasked, MAX_UNASKED, now);
+}
+
 static void take_peers(QdesFabric *f, const QdesPeersMessage *message,
                        const QdesAddr *from, size_t bytes, int64_t now)
 {
@@ -255,6 +278,10 @@ static void take_peers(QdesFabric *f, const QdesPeersMessage *message,
     qdes_fabric_hear_again(f, from, now);
     if (message->is_request) {
         take_request(f, slot, &message->digest, now);
+        return;
+    }
+    if (!may_tell(f, slot, now)) {
+        QDES_COUNT_ADD(&f->stats, candidates_refused, message->n_entries);
         return;
     }
     for (i = 0; i < message->n_entries; i++) {

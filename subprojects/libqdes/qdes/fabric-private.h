@@ -44,6 +44,7 @@
 #define QDES_PIECES_MAX 64      /* of a frame from the port; more are joined */
 #define QDES_DEPARTED 16        /* endpoints that said BYE of late */
 #define QDES_HOLDS 3            /* intervals that a hold time is long */
+#define QDES_ANSWER_LISTS 64    /* lists in one answer, at most */
 #define QDES_ANSWER_EVERY_MS 2000 /* lists of peers for one asker */
 #define QDES_TICK_MS 1000       /* how late ageing and expiry may come */
 
@@ -127,8 +128,14 @@ typedef struct QdesMesh {
     uint32_t seed_cursor;
     int64_t next_request;
     unsigned requests;
-    QdesRate replies;
+    uint32_t asked;             /* the slot of the last one */
+    int64_t asked_at;
+    unsigned lists_due;         /* how many may still come for an answer */
+    QdesRate replies;           /* to strangers, to proven peers */
+    QdesRate peer_replies;
+    QdesRate requests_in;
     QdesRate lists;
+    QdesRate unasked;           /* lists that came so */
     bool behind_nat;            /* peers see us at an address that we lack */
 } QdesMesh;
 

@@ -313,6 +313,9 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
     to = qdes_peers_get(f->peers, slot)->addr;
     if (qdes_fabric_send_control(f, &to, data, size)) {
         QDES_COUNT(&f->stats, tx_peers);
+        mesh->asked = slot;
+        mesh->asked_at = now;
+        mesh->lists_due = QDES_ANSWER_LISTS;
     }
     mesh->next_request = now + jitter(f, qdes_fabric_interval(f) /
                                          (mesh->requests++ ? 1 : 2));
@@ -388,7 +391,7 @@ void qdes_fabric_tend_mesh(QdesFabric *f, int64_t now)
     if (!f->paused) {
         while (qdes_candidates_next(mesh->candidates, now, &to)) {
             if (!try_endpoint(f, &to, now)) {
-                qdes_candidates_remove(mesh->candidates, &to);
+                qdes_candidates_failed(mesh->candidates, &to);
             }
         }
         if (now >= mesh->next_seed) {

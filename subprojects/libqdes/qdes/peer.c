@@ -15,7 +15,7 @@ typedef struct Slot {
 } Slot;
 
 /* The lists, in the order in which their peers give way. */
-enum { HEARD, ALIVE, SEED, N_LISTS };
+enum { HEARD, ALIVE, PROVEN, SEED, N_LISTS };
 
 struct QdesPeers {
     uint64_t seed;
@@ -58,6 +58,7 @@ QdesPeers *qdes_peers_new(uint32_t max_peers, uint64_t seed)
     peers->links = g_new0(QdesLink, max_peers + 1);
     peers->by_heard[HEARD] = QDES_CHAIN_EMPTY;
     peers->by_heard[ALIVE] = QDES_CHAIN_EMPTY;
+    peers->by_heard[PROVEN] = QDES_CHAIN_EMPTY;
     peers->by_heard[SEED] = QDES_CHAIN_EMPTY;
     peers->unused = QDES_CHAIN_EMPTY;
     return peers;
@@ -99,7 +100,8 @@ static QdesChain *chain_of(QdesPeers *peers, uint32_t slot)
 {
     const QdesPeer *peer = &peers->slots[slot].peer;
 
-    return &peers->by_heard[peer->seed ? SEED : peer->alive ? ALIVE : HEARD];
+    return &peers->by_heard[peer->seed ? SEED : peer->proven ? PROVEN :
+                            peer->alive ? ALIVE : HEARD];
 }
 
 /* The list of the peer in @slot is about to change, or has changed. */
@@ -134,11 +136,42 @@ static void drop_instance(QdesPeers *peers, uint32_t slot)
     peers->slots[slot].has_instance = false;
 }
 
+/*
+ * May one more peer say that it is @instance?  Where too many do, the one that
+ * said so longest ago and is not proven gives way.
+ */
+static bool make_place(QdesPeers *peers, uint64_t instance)
+{
+    uint32_t i = *instance_bucket(peers, instance);
+    uint32_t unproven = QDES_PEER_NONE;
+    unsigned n = 0;
+
+    for (; i != QDES_PEER_NONE; i = peers->instance_next[i]) {
+        if (peers->slots[i].peer.instance == instance) {
+            n++;
+            if (!peers->slots[i].peer.proven) {
+                unproven = i;
+            }
+        }
+    }
+    if (n < QDES_PEER_ENDPOINTS) {
+        return true;
+    }
+    if (unproven != QDES_PEER_NONE) {
+        qdes_peers_set_copy(peers, unproven, false);
+        drop_instance(peers, unproven);
+    }
+    return unproven != QDES_PEER_NONE;
+}
+
 static void set_instance(QdesPeers *peers, uint32_t slot, uint64_t instance)
 {
     uint32_t *bucket = instance_bucket(peers, instance);
 
     peers->slots[slot].peer.instance = instance;
+    if (!make_place(peers, instance)) {
+        return;
+    }
     peers->instance_next[slot] = *bucket;
     *bucket = slot;
     peers->slots[slot].has_instance = true;
@@ -338,8 +371,13 @@ bool qdes_peers_prove(QdesPeers *peers, uint32_t slot, int64_t now)
     bool is_first = !peer->proven;
 
     if (is_first) {
+        leave_list(peers, slot);
         peer->proven = true;
         peer->proven_since = now;
+        enter_list(peers, slot);
+        if (peer->instance && !peers->slots[slot].has_instance) {
+            set_instance(peers, slot, peer->instance);
+        }
     }
     return is_first;
 }

@@ -19,15 +19,16 @@
  * only one does: one that the group reaches, else the one proven last.
  *
  * Limits and fairness: at most @max_peers.  A new peer takes the place of the
- * one heard longest ago among those that never said HELLO, and only where
- * there is none, of the one heard longest ago; seeds come last.  So invented
- * sources push out each other before they push out a port that takes part.
+ * one heard longest ago among those that never said HELLO; where there is
+ * none, among those that said it; then among the proven; seeds come last.  So
+ * invented sources push out each other before they push out a port that takes
+ * part.  At most QDES_PEER_ENDPOINTS count as one instance, the proven first:
+ * who comes after them gets no copies.
  *
  * The table never touches the FDB: whoever removes a peer, or is told by
  * qdes_peers_heard() that one was evicted, flushes its MAC addresses.
  *
- * Cost: constant time but for qdes_peers_next(), and for as many endpoints as
- * claim one instance.  All memory is taken at
+ * Cost: constant time but for qdes_peers_next().  All memory is taken at
  * creation.
  *
  * Pure: times are milliseconds of the caller's monotonic clock.
@@ -46,6 +47,7 @@ typedef struct QdesPeers QdesPeers;
 #define QDES_PEER_NONE 0        /* no slot */
 #define QDES_PEER_SETTLE_MS 1000 /* a new peer gets no copies for so long, as
                                    long as the group may reach it */
+#define QDES_PEER_ENDPOINTS 16  /* that count as one instance */
 #define QDES_PEER_MIN_HOLD 3    /* seconds */
 #define QDES_PEER_MAX_HOLD 600  /* seconds */
 #define QDES_PEER_MAX_RTT 60000000 /* microseconds */

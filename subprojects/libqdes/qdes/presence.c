@@ -19,6 +19,7 @@
 void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
 {
     qdes_fdb_flush_owner(f->fdb, slot);
+    qdes_candidates_teller_gone(f->mesh.candidates, slot);
     qdes_peers_remove(f->peers, slot);
 }
 
@@ -128,6 +129,7 @@ static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
     if (evicted) {
         QDES_COUNT(&f->stats, peers_evicted);
         qdes_fdb_flush_owner(f->fdb, slot);
+        qdes_candidates_teller_gone(f->mesh.candidates, slot);
         if (qdes_fabric_first(f, QDES_SAID_PEERS_FULL)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
                             "more than %d peers: those heard longest ago are "
