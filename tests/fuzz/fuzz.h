@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the fuzzers share: a fuzzer's input is a program for making frames
+ * What the fuzzers share: where random bytes would hardly ever get far, a
+ * fuzzer's input is a program
  *
  * Random bytes are hardly ever two frames of one flow.  So an input is read
  * as a list of changes to packets that fit together, to any field, and to any
- * byte of what is then written.
+ * byte of what is then written; or as a list of what happens to a port.
  */
 
 #ifndef QDES_FUZZ_H
@@ -39,10 +40,40 @@ static inline uint16_t input_u16(Input *in)
     return high << 8 | input_byte(in);
 }
 
+/* Some bytes of the input itself, at most @max, at *@data; returns how many. */
+static inline size_t input_bytes(Input *in, const uint8_t **data, size_t max)
+{
+    size_t size = input_u16(in) % (max + 1);
+
+    size = MIN(size, in->size);
+    *data = in->data;
+    in->data += size;
+    in->size -= size;
+    return size;
+}
+
 static inline void fuzz_failed(const char *what)
 {
     fprintf(stderr, "fuzz: %s\n", what);
     abort();
+}
+
+static inline void fuzz_check(bool ok, const char *what)
+{
+    if (!ok) {
+        fuzz_failed(what);
+    }
+}
+
+/* A copy in memory of its own, past which the sanitizer sees reads. */
+static inline uint8_t *fuzz_copy(const void *data, size_t size)
+{
+    uint8_t *copy = g_malloc(MAX(size, 1));
+
+    if (size > 0) {
+        memcpy(copy, data, size);
+    }
+    return copy;
 }
 
 /* Change a field of @p as the input says. */
