@@ -533,7 +533,11 @@ static size_t make_data(Input *in, uint8_t bits)
         qdes_put_be16(datagram() + header, input_u16(in));
         header = QDES_WIRE_SUPERFRAME_SIZE;
     }
-    qdes_wire_encode_header(datagram(), QDES_WIRE_DATA, flags, 0);
+    if (t.fabric->config.encap->control) {
+        qdes_wire_encode_header(datagram(), QDES_WIRE_DATA, flags, 0);
+    } else {
+        t.fabric->config.encap->encode(datagram(), 0, t.fabric->config.netid);
+    }
     size = MIN(size, MAX_DATAGRAM - header);
     memcpy(datagram() + header, buf, size);
     g_free(buf);
@@ -634,12 +638,17 @@ static void send_frame(Input *in)
     memset(buf, 0, front);
     buf[front] = bits & 1;
     buf[front + 5] = bits / 64;
-    buf[front + 11] = 4 + bits / 4 % 8;
+    buf[front + 11] = bits / 4 % 8;
     if (bits & 2) {
-        memcpy(buf + front, qdes_probe_group, QDES_MAC_SIZE);
-        for (i = 12; i < 60 && i < size; i++) {
-            buf[front + i] = input_byte(in);
+        QdesProbe probe = { .asks = bits & 1, .nonce = bits };
+
+        /* Of a peer, or of this port itself. */
+        qdes_probe_encode(buf + front, &probe, bits / 16 == 15 ?
+                          t.fabric->instance : 1 + bits / 16 % INSTANCES);
+        if (bits & 4) {
+            buf[front + 12 + input_byte(in) % 48] = input_byte(in);
         }
+        size = QDES_PROBE_SIZE;
     }
     size = MIN(size, 9000) + front;
     iov[0] = (struct iovec) { buf, MIN(size, 20) };
@@ -809,6 +818,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     QdesOptions options = {
         .name = "port", .has_max_macs = true, .max_macs = 16,
         .storm_control = bits & 4 ? "10" : NULL,
+        .encap = bits & 16 ? "vxlan" : NULL,
         .has_loop_guard = true, .loop_guard = bits & 8,
     };
     QdesConfig config;
