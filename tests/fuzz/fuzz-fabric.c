@@ -630,7 +630,6 @@ static void send_frame(Input *in)
     size_t front = t.fabric->port.vnet_size;
     uint8_t bits = input_byte(in);
     struct iovec iov[2];
-    unsigned i;
     size_t size;
 
     input_change(in, &p, input_byte(in));
@@ -644,7 +643,7 @@ static void send_frame(Input *in)
 
         /* Of a peer, or of this port itself. */
         qdes_probe_encode(buf + front, &probe, bits / 16 == 15 ?
-                          t.fabric->instance : 1 + bits / 16 % INSTANCES);
+                          t.fabric->instance : 1U + bits / 16 % INSTANCES);
         if (bits & 4) {
             buf[front + 12 + input_byte(in) % 48] = input_byte(in);
         }
@@ -819,7 +818,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .name = "port", .has_max_macs = true, .max_macs = 16,
         .storm_control = bits & 4 ? "10" : NULL,
         .encap = bits & 16 ? "vxlan" : NULL,
-        .has_loop_guard = true, .loop_guard = bits & 8,
+        .has_loop_guard = !(bits & 16), .loop_guard = bits & 8,
     };
     QdesConfig config;
 
