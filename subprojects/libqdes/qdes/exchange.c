@@ -14,6 +14,7 @@
 #define MAX_PEER_REPLIES 5000   /* to proven peers */
 #define MAX_REQUESTS 100        /* PEERS that are looked into, in a second */
 #define MAX_UNASKED 10          /* lists that nobody asked for, likewise */
+#define GREET_MS 1000           /* from one HELLO for such a reason to another */
 #define ASKED_MS 5000           /* what comes after this, was not asked for */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
 #define LISTS_EACH 8            /* in one answer */
@@ -83,11 +84,12 @@ static void note_observed(QdesFabric *f, uint32_t slot,
                           const QdesAddr *observed, int64_t now)
 {
     uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
-    uint32_t before = qdes_peers_get(f->peers, slot)->observed;
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+    uint32_t before = peer->observed;
 
     f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
     qdes_peers_set_observed(f->peers, slot, seen);
-    if (before && before != seen) {
+    if (before && before != seen && now - peer->greeted >= GREET_MS) {
         /* Somebody new, from there. */
         qdes_fabric_greet(f, slot, now);
     }

@@ -17,6 +17,8 @@
 #endif
 
 #define MAX_TARGETS 256         /* of a service, to be looked up apart */
+#define MAX_TARGETS_US (20 * G_USEC_PER_SEC) /* no other is begun after that:
+                                   other names wait for their turn */
 
 static int family_of(bool v4, bool v6)
 {
@@ -180,7 +182,8 @@ static bool add_glue(Dns *dns, const char *target, uint16_t port, bool v4,
  * an error of the whole: what is known must not shrink for it.
  */
 static void add_target(Dns *dns, ns_rr *rr, bool v4, bool v6,
-                       QdesAnswer *answer, uint32_t *ttl, unsigned *apart)
+                       QdesAnswer *answer, uint32_t *ttl, unsigned *apart,
+                       int64_t until)
 {
     const uint8_t *data = ns_rr_rdata(*rr);
     char target[NS_MAXDNAME];
@@ -195,6 +198,11 @@ static void add_target(Dns *dns, ns_rr *rr, bool v4, bool v6,
     port = data[4] << 8 | data[5];
     if (!port || add_glue(dns, target, port, v4, v6, answer, ttl) ||
         *apart == 0) {
+        return;
+    }
+    if (g_get_monotonic_time() >= until) {
+        answer->error = g_strdup("to find the addresses of its targets takes "
+                                 "too long");
         return;
     }
     --*apart;
@@ -218,6 +226,7 @@ static void look_up_service(const QdesSeedQuestion *question, bool v4,
     Dns *dns = dns_new();
     uint32_t ttl = UINT32_MAX;
     bool any = false;
+    int64_t until;
     ns_rr rr;
     int i;
 
@@ -231,10 +240,11 @@ static void look_up_service(const QdesSeedQuestion *question, bool v4,
         return;
     }
     shorten_ttl(dns, &ttl);
+    until = g_get_monotonic_time() + MAX_TARGETS_US;
     for (i = 0; i < ns_msg_count(dns->msg, ns_s_an) && !answer->error; i++) {
         if (ns_parserr(&dns->msg, ns_s_an, i, &rr) == 0 &&
             ns_rr_type(rr) == ns_t_srv) {
-            add_target(dns, &rr, v4, v6, answer, &ttl, &apart);
+            add_target(dns, &rr, v4, v6, answer, &ttl, &apart, until);
             any = true;
         }
     }

@@ -27,6 +27,8 @@ typedef struct Seed {
     int64_t since;
     bool asked;                 /* its answer is being waited for */
     bool said_left_out;
+    bool said_failing;          /* of this failure */
+    int64_t may_say;            /* ms, when the next failure is news */
     unsigned failures;          /* in a row */
     int64_t due;
     GArray *slots;              /* uint16_t, of its endpoints, ascending */
@@ -486,7 +488,8 @@ unsigned qdes_seeds_answer(QdesSeeds *s, uint64_t id,
     if (!seed) {
         return 0;
     }
-    if (seed->state == QDES_SEED_FAILING) {
+    if (seed->said_failing) {
+        seed->said_failing = false;
         news |= QDES_SEED_NEWS_WORKS;
     }
     set_state(seed, QDES_SEED_RESOLVED, NULL, now);
@@ -513,7 +516,9 @@ unsigned qdes_seeds_fail(QdesSeeds *s, uint64_t id, const char *error,
     if (!seed) {
         return 0;
     }
-    if (seed->state != QDES_SEED_FAILING) {
+    if (!seed->said_failing && now >= seed->may_say) {
+        seed->said_failing = true;
+        seed->may_say = now + QDES_SEED_SAY_MS;
         news |= QDES_SEED_NEWS_FAILING;
     }
     set_state(seed, QDES_SEED_FAILING, error, now);

@@ -38,6 +38,7 @@
 #define QDES_SEED_MAX_TTL 300
 #define QDES_SEED_RETRY_MS 5000 /* after a failure; doubles ... */
 #define QDES_SEED_MAX_RETRY_MS 60000 /* ... up to this */
+#define QDES_SEED_SAY_MS 600000 /* from one failure that is news to another */
 
 typedef struct QdesSeeds QdesSeeds;
 
@@ -83,8 +84,9 @@ typedef struct QdesSeedQuestion {
 /* What an answer, or its failing to come, has changed. */
 typedef enum QdesSeedNews {
     QDES_SEED_NEWS_ENDPOINTS = 1 << 0, /* there are others now */
-    QDES_SEED_NEWS_FAILING = 1 << 1, /* it had not failed before */
-    QDES_SEED_NEWS_WORKS = 1 << 2, /* it had failed before */
+    QDES_SEED_NEWS_FAILING = 1 << 1, /* it fails; not told again before it
+                                        works, nor within QDES_SEED_SAY_MS */
+    QDES_SEED_NEWS_WORKS = 1 << 2, /* it does again; only after the former */
     QDES_SEED_NEWS_LEFT_OUT = 1 << 3, /* for the first time of this seed */
 } QdesSeedNews;
 
