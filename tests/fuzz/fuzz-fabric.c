@@ -48,6 +48,7 @@ static struct {
     uint64_t random;
     uint8_t buf[QDES_RX_HEADROOM + TRAIN_DATAGRAMS * MAX_DATAGRAM];
     QdesRxTrain train;
+    uint8_t *read;              /* where @train is */
     bool waits;                 /* @train is to be read */
     int error;                  /* of sending, from now on */
     QdesRefresh refresh;
@@ -401,16 +402,26 @@ static uint8_t *datagram(void)
     return t.buf + QDES_RX_HEADROOM;
 }
 
+/* The port works off all that it has read. */
+static void settle(void)
+{
+    while (t.fabric->paused) {
+        t.verdict = QDES_DELIVERED;
+        qdes_fabric_resume(t.fabric, t.now);
+    }
+    g_clear_pointer(&t.read, g_free);
+}
+
 /* @size bytes in datagram() come from @from, @segment in each. */
 static void feed(const QdesAddr *from, size_t size, size_t segment,
                  bool by_group)
 {
+    /* Nothing is read while the port is full. */
+    settle();
     /* In memory of its own, past whose end nothing may be read. */
-    uint8_t *copy = g_malloc(QDES_RX_HEADROOM + size);
-
-    memcpy(copy, t.buf, QDES_RX_HEADROOM + size);
+    t.read = fuzz_copy(t.buf, QDES_RX_HEADROOM + size);
     t.train = (QdesRxTrain) {
-        .data = copy + QDES_RX_HEADROOM, .size = size, .segment = segment,
+        .data = t.read + QDES_RX_HEADROOM, .size = size, .segment = segment,
         .from = *from,
     };
     t.waits = true;
@@ -421,12 +432,6 @@ static void feed(const QdesAddr *from, size_t size, size_t segment,
     qdes_fabric_ready(t.fabric, by_group ? GROUP_FD : UNICAST_FD,
                       QDES_WATCH_READ, t.now);
     t.waits = false;
-    /* The port has to work off all that was read before the next is. */
-    while (t.fabric->paused) {
-        t.verdict = QDES_DELIVERED;
-        qdes_fabric_resume(t.fabric, t.now);
-    }
-    g_free(copy);
 }
 
 static void poke(Input *in, size_t size)
@@ -846,6 +851,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (in.size > 0) {
         happen(&in);
     }
+    settle();
     show();
     fuzz_check(qdes_stats_balanced(&t.fabric->stats), "the books are wrong");
     fuzz_check(t.delivered <= t.sent_in * QDES_SEGMENT_PACKETS,

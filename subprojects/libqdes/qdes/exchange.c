@@ -14,8 +14,8 @@
 #define MAX_PEER_REPLIES 5000   /* to proven peers */
 #define MAX_REQUESTS 100        /* PEERS that are looked into, in a second */
 #define MAX_UNASKED 10          /* lists that nobody asked for, likewise */
-#define GREET_MS 1000           /* from one HELLO to one who sees us elsewhere to
-                                   another */
+#define GREET_MS 1000           /* from one HELLO to another, to one who sees
+                                   us move */
 #define ASKED_MS 5000           /* what comes after this, was not asked for */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
 #define LISTS_EACH 8            /* in one answer */
