@@ -44,6 +44,7 @@ typedef struct Options {
     bool help;
     bool version;
     GPtrArray *peers;           /* of fabric.peers */
+    GPtrArray *macs;            /* of fabric.macs */
     GPtrArray *strings;         /* owns what the pointers above point to */
 } Options;
 
