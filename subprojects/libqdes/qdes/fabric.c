@@ -206,7 +206,7 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
         qdes_fabric_say(f, QDES_LOG_NOTICE,
                         "this fabric is not sealed: whoever reaches it by "
                         "network can read it, join it and forge frames; netid "
-                        "separates networks, and does not protect them");
+                        "separates, and does not protect");
     }
     qdes_fabric_watch(f);
     if (qdes_underlay_monitor_fd(underlay) >= 0) {
