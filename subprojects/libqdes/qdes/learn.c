@@ -101,7 +101,7 @@ bool qdes_fabric_is_spoofed(QdesFabric *f, const uint8_t *src,
 
 void qdes_fabric_secure_port(QdesFabric *f, const QdesConfig *config)
 {
-    g_autofree uint8_t (*macs)[QDES_MAC_SIZE] = NULL;
+    uint8_t (*macs)[QDES_MAC_SIZE];
     size_t i;
 
     if (!config->n_macs && !config->max_local_macs) {
@@ -115,6 +115,7 @@ void qdes_fabric_secure_port(QdesFabric *f, const QdesConfig *config)
                                   config->n_macs, config->max_local_macs,
                                   config->ageing_ms,
                                   f->host->random(f->opaque));
+    g_free(macs);
     /* Theirs who called. */
     f->config.macs = NULL;
     f->config.n_macs = 0;
