@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -193,6 +194,34 @@ static int do_thread(void)
     return g_thread_join(made) == NULL ? 0 : -1;
 }
 
+/* The C library asks how much memory there is before it sorts so many. */
+static int compare(const void *a, const void *b)
+{
+    return *(const char *)a - *(const char *)b;
+}
+
+static int do_sort(void)
+{
+    g_autofree char *many = g_malloc0(1 << 20);
+
+    qsort(many, 1 << 20, 1, compare);
+    return 0;
+}
+
+static int do_read_limit(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int do_set_limit(void)
+{
+    struct rlimit limit = { 10, 10 };
+
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int do_abort(void)
 {
     abort();
@@ -230,6 +259,9 @@ static const Case port_cases[] = {
     { "ioctl", do_persist, DIES },
     { "prctl", do_dumpable, DIES, true },
     { "thread", do_thread, 0 },
+    { "sort", do_sort, 0 },
+    { "read a limit", do_read_limit, 0 },
+    { "set a limit", do_set_limit, DIES, true },
     { "abort", do_abort, -SIGABRT },
 };
 
