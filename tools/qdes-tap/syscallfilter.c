@@ -102,8 +102,8 @@ static const char *const sanitizers[] = { NULL };
 
 /* Interfaces and the TAP device, after both are set up. */
 static const unsigned long port_ioctls[] = {
-    FIONREAD, SIOCGIFFLAGS, SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFNAME, TUNGETIFF,
-    TUNSETOFFLOAD, TUNSETVNETHDRSZ,
+    SIOCGIFFLAGS, SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFNAME, TUNGETIFF,
+    TUNSETOFFLOAD,
 };
 
 #define MASKED(arg, mask, value) SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, \
