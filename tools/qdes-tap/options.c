@@ -40,6 +40,9 @@ static const OptionDef run_options[] = {
       "how peers' tables show this port (default: HOSTNAME:NAME)" },
     { KIND_TEXT, "user", "NAME", AT(user), 0,
       "once the TAP is open, be this user and no longer root" },
+    { KIND_TEXT, "sandbox", "on|off|log", AT(sandbox), 0,
+      "take from the running port what it does not need; log: tell the kernel "
+      "log what it asks for beyond that, and let it (default: on)" },
 
     { KIND_SECTION, .help = "The fabric" },
     { KIND_TEXT, "mcast", "ADDR[:PORT]", FABRIC(mcast), 0,

@@ -37,6 +37,7 @@ typedef struct Options {
     const char *pcap;
     const char *pcap_filter;
     const char *user;
+    const char *sandbox;
     bool plain_io;
     bool quiet;
     bool json;                  /* of OPTIONS_STATUS */
