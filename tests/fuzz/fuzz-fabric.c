@@ -132,9 +132,16 @@ static bool is_seed(const QdesAddr *addr)
     return false;
 }
 
+static bool is_proven(const QdesAddr *addr)
+{
+    uint32_t slot = qdes_peers_find(t.fabric->peers, addr);
+
+    return slot != QDES_PEER_NONE &&
+           qdes_peers_get(t.fabric->peers, slot)->proven;
+}
+
 static void account_for(const QdesAddr *to, const uint8_t *data, size_t size)
 {
-    uint32_t slot = qdes_peers_find(t.fabric->peers, to);
     Account *a = account(to);
     QdesWireHeader header;
     QdesEcho echo;
@@ -145,9 +152,7 @@ static void account_for(const QdesAddr *to, const uint8_t *data, size_t size)
         qdes_control_decode_echo(&echo, &header) == QDES_WIRE_OK) {
         a->nonce = echo.nonce;
     }
-    if (slot != QDES_PEER_NONE &&
-        qdes_peers_get(t.fabric->peers, slot)->proven) {
-        a->was_proven = true;
+    if (is_proven(to)) {
         return;
     }
     /* One that was proven may be remembered; seeds are tried for ever. */
@@ -432,6 +437,7 @@ static void feed(const QdesAddr *from, size_t size, size_t segment,
     qdes_fabric_ready(t.fabric, by_group ? GROUP_FD : UNICAST_FD,
                       QDES_WATCH_READ, t.now);
     t.waits = false;
+    account(from)->was_proven |= is_proven(from);
 }
 
 static void poke(Input *in, size_t size)
@@ -496,9 +502,7 @@ static size_t make_request(Input *in)
 /* What a proven peer tells of may be sent the ECHOs for that. */
 static size_t make_list(Input *in, const QdesAddr *from)
 {
-    uint32_t slot = qdes_peers_find(t.fabric->peers, from);
-    bool trusted = slot != QDES_PEER_NONE &&
-                   qdes_peers_get(t.fabric->peers, slot)->proven;
+    bool trusted = is_proven(from);
     QdesEntry entries[QDES_ENTRIES_MAX];
     unsigned n = 1 + input_byte(in) % QDES_ENTRIES_MAX;
     unsigned first = input_u16(in);
