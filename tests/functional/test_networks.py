@@ -15,6 +15,7 @@ from guests import Machine
 from nat import Home
 from ports import QDES_TAP, ROOT
 from procs import wait_for
+from vteps import Frr
 
 PAGE = ROOT / 'docs/networks.md'
 TYPED = re.compile(r'    (\w+)([$#]) (.*)')
@@ -25,8 +26,8 @@ def sections():
     found = {}
     title = None
     for line in PAGE.read_text(encoding='utf-8').splitlines():
-        if line.startswith('## '):
-            title = line[3:]
+        if line.startswith(('## ', '### ')):
+            title = line.lstrip('# ')
         match = TYPED.fullmatch(line)
         if match:
             found.setdefault(title, []).append((match[1], match[3]))
@@ -42,6 +43,7 @@ class Place:
     def __init__(self, net, boot):
         self.net, self.boot = net, boot
         self.hosts = {}
+        self.frr = {}                   # host -> its service
         self.ends = {}                  # address in the fabric -> who has it
 
     def lan(self, *names, multicast=True):
@@ -66,6 +68,8 @@ class Place:
             address = f'10.8.0.{number}'
             self.ends[address] = self.boot(where, netdevs=(), extra=words[1:],
                                            addresses=[f'{address}/24'])
+        elif words[0] == 'vtysh':
+            self.frr[host].vtysh(*words[1:])
         else:
             where.run(words)
             match = re.fullmatch(r'ip address add (10\.8\.0\.\d+)/24 .*', line)
@@ -95,7 +99,8 @@ def place(net, boot):
 
 def test_all_sections_are_typed():
     assert set(SECTIONS) == {'One host', 'A LAN', 'Wi-Fi', 'A cloud',
-                             'Two homes', 'Kubernetes', 'VXLAN'}
+                             'Two homes', 'Kubernetes', 'VXLAN', 'EVPN',
+                             'EVPN by one of its hosts', 'EVPN without BGP'}
 
 
 def test_one_host(place):
@@ -187,3 +192,31 @@ def test_two_homes(place, kinds):
         place.hosts[name] = home.host
     place.type_section('Two homes')
     place.assert_all_reach_all(60)
+
+
+def has_by_bgp(host, address):
+    """Has FRR told the kernel where a MAC address is?"""
+    fdb = host.run('bridge fdb show dev vxlan7').stdout
+    return any(line.startswith(address) and 'extern_learn' in line
+               for line in fdb.splitlines())
+
+
+@pytest.mark.parametrize('way', ['EVPN by one of its hosts',
+                                 'EVPN without BGP'])
+def test_evpn(place, way):
+    place.lan('alice', 'bob', 'carol', 'dave')
+    for name in ('alice', 'bob'):
+        place.frr[name] = Frr(place.hosts[name])
+    place.type_section('EVPN')
+    alice, bob = place.hosts['alice'], place.hosts['bob']
+    # By BGP they know of each other, and where to send floods.
+    for host, other in ((alice, 2), (bob, 1)):
+        wait_for(lambda h=host, o=other: f'dst 192.0.2.{o}' in
+                 h.run('bridge fdb show dev vxlan7').stdout, 60,
+                 lambda: 'what EVPN tells the kernel')
+    place.type_section(way)
+    assert len(place.ends) == 4
+    place.assert_all_reach_all()
+    if way == 'EVPN by one of its hosts':
+        # Who is in our fabric is announced, as at Alice's.
+        wait_for(lambda: has_by_bgp(bob, '52:54:00:00:00:04'), 30)
