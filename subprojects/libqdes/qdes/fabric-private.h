@@ -291,6 +291,12 @@ void qdes_fabric_arm(QdesFabric *f, int64_t when);
 uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
                           size_t bytes, int64_t now, bool *teaches);
 
+/*
+ * The peer in @slot, if any, sent by unicast what is for all.  Without HELLOs
+ * that is all that tells that it is not in the group any more.
+ */
+void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now);
+
 /* The same for anything else that is valid. */
 uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
                                 int64_t now);

@@ -203,6 +203,21 @@ uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
     return slot;
 }
 
+void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer;
+
+    if (f->config.encap->control || slot == QDES_PEER_NONE) {
+        return;
+    }
+    /* One who uses both ways sends both at once. */
+    peer = qdes_peers_get(f->peers, slot);
+    if (peer->heard_group && now - peer->heard_group >= QDES_PEER_SETTLE_MS) {
+        qdes_peers_heard_group(f->peers, slot, 0);
+        qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
+    }
+}
+
 /* HELLO and BYE */
 
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
