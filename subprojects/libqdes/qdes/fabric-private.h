@@ -175,6 +175,8 @@ struct QdesFabric {
         bool blocked;
         char name[QDES_NAME_MAX + 1]; /* of the peer that blocks this port */
         QdesAddr addr;
+        int64_t next_echo;      /* ms, to that one */
+        int64_t relearn_at;     /* ms, 0: nothing to forget */
     } loop;
 
     uint32_t paths;             /* changes with what is known of paths */
@@ -411,6 +413,9 @@ void qdes_fabric_guard_init(QdesFabric *f, int64_t now);
 
 /* Send the probe that is due, and forget what is out of date. */
 void qdes_fabric_guard(QdesFabric *f, int64_t now);
+
+/* A peer is gone; it may be the one that blocks this port. */
+void qdes_fabric_guard_lost(QdesFabric *f);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

@@ -20,6 +20,7 @@ void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
 {
     qdes_fdb_flush_owner(f->fdb, slot);
     qdes_peers_remove(f->peers, slot);
+    qdes_fabric_guard_lost(f);
 }
 
 /*
@@ -128,6 +129,7 @@ static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
     if (evicted) {
         QDES_COUNT(&f->stats, peers_evicted);
         qdes_fdb_flush_owner(f->fdb, slot);
+        qdes_fabric_guard_lost(f);
         if (qdes_fabric_first(f, QDES_SAID_PEERS_FULL)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
                             "more than %d peers: those heard longest ago are "
@@ -325,6 +327,7 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     }
     if (news == QDES_PEER_RESTARTED) {
         qdes_fdb_flush_owner(f->fdb, slot);
+        qdes_fabric_guard_lost(f);
     }
     if (by_group) {
         qdes_peers_heard_group(f->peers, slot, now);
