@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bridge.h"
 #include "tapoffload.h"
 
 #define TUN_DEVICE "/dev/net/tun"
@@ -264,13 +265,10 @@ TapState tap_state(Tap *tap)
 
 bool tap_is_bridged(const Tap *tap)
 {
-    g_autofree char *path =
-        g_strdup_printf("/sys/class/net/%s/brport/bridge/bridge/stp_state",
-                        tap->name);
-    g_autofree char *text = NULL;
+    struct ifreq ifr = { 0 };
 
-    /* With STP, a port is silent for half a minute after its link comes up. */
-    return g_file_get_contents(path, &text, NULL, NULL) && text[0] == '0';
+    return interface_ioctl(tap, SIOCGIFINDEX, &ifr) &&
+           bridge_passes_at_once(ifr.ifr_ifindex);
 }
 
 bool tap_set_carrier(Tap *tap, bool on)
