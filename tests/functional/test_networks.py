@@ -8,9 +8,11 @@ byte of their MAC address, and so are the TAPs that the page gives addresses.
 
 import re
 import shlex
+import time
 
 import pytest
 from dnsserver import A, SRV, DnsServer
+from frames import PacketSocket
 from guests import Machine
 from nat import Home
 from ports import QDES_TAP, ROOT
@@ -177,9 +179,9 @@ def test_service_records(place):
     place.assert_all_reach_all()
 
 
-@pytest.mark.parametrize('kinds', [('port-restricted', 'port-restricted'),
-                                   ('full-cone', 'symmetric')])
-def test_two_homes(place, kinds):
+def two_homes(place, kinds):
+    """Type that section, with routers of these kinds; returns them."""
+    routers = []
     internet = place.net.switch()
     public = place.net.host('public', internet)
     # The one address it has, so that it is what it answers from.
@@ -190,8 +192,33 @@ def test_two_homes(place, kinds):
         home = Home(place.net, internet, kind, name)
         home.router.ip('route add 198.51.100.0/24 dev eth0')
         place.hosts[name] = home.host
+        routers.append(home.router)
     place.type_section('Two homes')
     place.assert_all_reach_all(60)
+    return routers
+
+
+@pytest.mark.parametrize('kinds', [('port-restricted', 'port-restricted'),
+                                   ('full-cone', 'port-restricted'),
+                                   ('full-cone', 'symmetric')])
+def test_two_homes(place, kinds):
+    two_homes(place, kinds)
+
+
+def test_mappings_are_kept_open(place):
+    """Routers forget soon, and nobody has anything to say for longer."""
+    for router in two_homes(place, ('port-restricted', 'port-restricted')):
+        for name in ('udp_timeout', 'udp_timeout_stream'):
+            router.sysctl(f'net.netfilter.nf_conntrack_{name}', 15)
+    alice, bob = place.hosts['alice'], place.hosts['bob']
+    quiet = PacketSocket(alice, 'tap0')
+    quiet.pending()
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        quiet.receive(end - time.monotonic())
+    # Not only by the copies that floods are: the neighbour is known.
+    for here, there in ((alice, '10.8.0.2'), (bob, '10.8.0.1')):
+        assert here.ping(there, count=1, deadline=2), here.last_ping
 
 
 def has_by_bgp(host, address):
