@@ -1000,10 +1000,11 @@ START_TEST(test_strangers)
     replies = node(0)->fabric->stats.value[QDES_COUNTER_tx_echo_reply];
     ck_assert_uint_gt(node(0)->fabric->stats.value[
         QDES_COUNTER_echo_unanswered], 2000);
+    /* In the same second, and the network takes its time. */
     transmit(node(1), &node(0)->addr, data, size);
-    run(sim.now + SECOND / 100);
-    ck_assert_uint_eq(node(0)->fabric->stats.value[
-        QDES_COUNTER_tx_echo_reply], replies + 1);
+    run(sim.now + SECOND / 5);
+    ck_assert_uint_gt(node(0)->fabric->stats.value[
+        QDES_COUNTER_tx_echo_reply], replies);
     end();
 }
 END_TEST
