@@ -430,7 +430,7 @@ START_TEST(test_encode_vector)
     size_t size = QDES_WIRE_HEADER_SIZE;
 
     if (v->superframe) {
-        qdes_wire_encode_superframe(data, v->segment_size, v->netid);
+        qdes_wire_encode_superframe(data, 0, v->segment_size, v->netid);
         ck_assert_mem_eq(data, v->data, header_size(v));
         return;
     }
@@ -555,7 +555,7 @@ START_TEST(test_superframe_flag)
                              QDES_WIRE_BAD_FLAGS, good);
         }
     }
-    qdes_wire_encode_superframe(data, 0xfedc, 7);
+    qdes_wire_encode_superframe(data, 0, 0xfedc, 7);
     ck_assert_mem_eq(data, "\x51\x44\x10\x05\0\0\0\x07\xfe\xdc", 10);
     ck_assert_int_eq(qdes_wire_decode(&header, data, 23),
                      QDES_WIRE_FRAME_SHORT);
