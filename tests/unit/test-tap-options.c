@@ -49,7 +49,7 @@ START_TEST(test_every_option)
                     "--name n\xc3\xa4me --ageing 60 --max-macs=7 --learning "
                     "off --unknown-unicast drop --sndbuf 64k --rcvbuf 5000 "
                     "--mss-clamp off --vnet-hdr=off --gso off "
-                    "--superframes=off "
+                    "--superframes=off --relay on "
                     "--control /c --pcap - --pcap-filter arp --user me "
                     "--plain-io --quiet", NULL));
     ck_assert_str_eq(o.tap, "tap7");
@@ -81,6 +81,8 @@ START_TEST(test_every_option)
     ck_assert(!o.fabric.gso);
     ck_assert(o.fabric.has_superframes);
     ck_assert(!o.fabric.superframes);
+    ck_assert(o.fabric.has_relay);
+    ck_assert(o.fabric.relay);
     ck_assert_str_eq(o.control, "/c");
     ck_assert_str_eq(o.pcap, "-");
     ck_assert_str_eq(o.pcap_filter, "arp");
