@@ -95,7 +95,8 @@ def place(net, boot):
 
 def test_all_sections_are_typed():
     assert set(SECTIONS) == {'One host', 'A LAN', 'Wi-Fi', 'A cloud',
-                             'Two homes', 'Kubernetes', 'VXLAN'}
+                             'Two homes', 'Two homes with a relay',
+                             'Kubernetes', 'VXLAN'}
 
 
 def test_one_host(place):
@@ -172,9 +173,12 @@ def test_service_records(place):
     place.assert_all_reach_all()
 
 
-@pytest.mark.parametrize('kinds', [('port-restricted', 'port-restricted'),
-                                   ('full-cone', 'symmetric')])
-def test_two_homes(place, kinds):
+@pytest.mark.parametrize('title, kinds', [
+    ('Two homes', ('port-restricted', 'port-restricted')),
+    ('Two homes', ('full-cone', 'symmetric')),
+    ('Two homes with a relay', ('symmetric', 'symmetric')),
+    ('Two homes with a relay', ('port-restricted', 'symmetric'))])
+def test_two_homes(place, title, kinds):
     internet = place.net.switch()
     public = place.net.host('public', internet)
     # The one address it has, so that it is what it answers from.
@@ -185,5 +189,5 @@ def test_two_homes(place, kinds):
         home = Home(place.net, internet, kind, name)
         home.router.ip('route add 198.51.100.0/24 dev eth0')
         place.hosts[name] = home.host
-    place.type_section('Two homes')
+    place.type_section(title)
     place.assert_all_reach_all(60)

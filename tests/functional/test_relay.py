@@ -155,3 +155,55 @@ def test_relay_killed(net, tap):
                          for entry in home.status()['unreachable']),
              4 * INTERVAL, 'no relay')
     assert_passes(alice, third)
+
+
+def assert_relayed(left, right, relay):
+    """Both reach the other by the relay, at once."""
+    for port in left, right:
+        port.wait_peers(1, deadline=2 * INTERVAL)
+    wait_for(lambda: relay.status()['relay-pairs'] == 2, FOUND,
+             'both to ask')
+    wait_for(lambda: left.host.ping(right.inside, count=1), 10)
+    assert_passes(left, right)
+    assert_passes(right, left)
+    assert relay.count('relay-errors') == 0
+
+
+def trio(tap, hosts, options):
+    """Stations on these hosts, with addresses."""
+    ports = []
+    for number, (host, values) in enumerate(zip(hosts, options), 1):
+        port = Station(tap, host, mcast='off', **values)
+        port.inside = f'10.81.0.{number}'
+        port.configure(f'{port.inside}/24')
+        ports.append(port)
+    return ports
+
+
+def test_no_common_network(net, tap):
+    """The relay is on two networks, of which one carries more at once."""
+    wide, narrow = net.switch(mtu=9000), net.switch()
+    middle = net.host('middle', wide, narrow, default_route=False)
+    left = net.host('left', wide, default_route=False)
+    right = net.host('right', narrow, default_route=False)
+    relay, left, right = trio(tap, (middle, left, right), (
+        {'relay': 'on'}, {'peer': [middle.addresses[0]]},
+        {'peer': [middle.addresses[1]]}))
+    assert_relayed(left, right, relay)
+    # What came whole was cut for the narrow one.
+    before = relay.counters
+    tcp_transfer(left.host, right.host, right.inside, SIZE)
+    changes = relay.changes(before)
+    assert changes['relay-frames'] > 1.5 * changes['rx-relayed'], changes
+    assert changes['tx-trains'] > 10
+
+
+def test_no_common_family(net, tap):
+    hosts = net.hosts(3)
+    relay, left, right = trio(tap, hosts, (
+        {'relay': 'on'},
+        {'peer': [hosts[0].address], 'localaddr': hosts[1].address},
+        {'peer': [f'[{hosts[0].address6}]'],
+         'localaddr': f'[{hosts[2].address6}]'}))
+    assert_relayed(left, right, relay)
+    assert left.wait_mac(right.mac)['peer'] == f'{hosts[0].address}:20804'

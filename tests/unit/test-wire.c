@@ -128,7 +128,7 @@ static void read_bytes(Vector *v, JsonObject *object)
     v->data = g_byte_array_free(bytes, FALSE);
 }
 
-/* As in the datagram; they stay for good. */
+/* As in a datagram. */
 static void read_relay_for(QdesWireHello *hello, JsonArray *array)
 {
     uint8_t *value;
@@ -280,6 +280,7 @@ static void free_vectors(void)
     for (i = 0; i < n_vectors; i++) {
         g_free(vectors[i].name);
         g_free(vectors[i].data);
+        g_free((void *)vectors[i].hello.relay_for);
     }
     g_free(vectors);
     g_free(taken);

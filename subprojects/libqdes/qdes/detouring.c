@@ -6,7 +6,7 @@
  * Whoever stays silent when the quick ECHOs to it are through is missed.  Then
  * all peers that relay are asked whom they know, one after the other and in
  * each round anew; the one that is chosen for somebody finds that in the
- * HELLOs to it.  The missed one is tried as long as anybody tells of it, as
+ * HELLOs to it, at once and in each interval.  The missed one is tried as long as anybody tells of it, as
  * every candidate is, and once it is proven needs no relay.
  */
 
@@ -175,7 +175,7 @@ static void greet_relays(QdesFabric *f, int64_t now)
         relays[n++] = d->left[i];
     }
     d->n_left = 0;
-    d->greet_at = INT64_MAX;
+    d->greet_at = n ? now + qdes_fabric_interval(f) : INT64_MAX;
     for (i = 0; i < n; i++) {
         for (j = 0; j < i && relays[j] != relays[i]; j++) {
         }
@@ -210,7 +210,6 @@ static void begin_round(QdesFabric *f, int64_t now)
     f->detouring.next_round = INT64_MAX;
     if (detours->n) {
         ask_soon(f, now);
-        f->detouring.greet_at = now;
     }
 }
 

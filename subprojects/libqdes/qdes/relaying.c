@@ -19,7 +19,7 @@
 
 bool qdes_fabric_relays(const QdesFabric *f)
 {
-    return f->relay && !f->loop.blocked;
+    return f->relay && f->link_up && !f->loop.blocked;
 }
 
 /* Of several endpoints of one instance, the one that asked last counts: it
@@ -169,7 +169,7 @@ bool qdes_fabric_relay(QdesFabric *f, uint32_t slot, uint8_t *data,
     };
     uint32_t owner, at = 0;
 
-    if (!sender->proven || !sender->alive ||
+    if (!qdes_fabric_relays(f) || !sender->proven || !sender->alive ||
         qdes_relay_next(f->relay, sender->instance, &at, now) ==
         QDES_RELAY_NOBODY ||
         !describe(&passing.vnet, data, size, header, segment_size)) {
