@@ -8,6 +8,7 @@ import dataclasses
 import os
 import random
 import re
+import struct
 from pathlib import Path
 
 import pytest
