@@ -806,6 +806,8 @@ static size_t forge(uint8_t *data, const Node *n)
                             .capabilities = QDES_WIRE_CAP_ECHO, };
     QdesEcho echo = { .nonce = g_rand_int(sim.rng), .observed = n->addr };
     QdesDigest digest = { { g_rand_int(sim.rng) } };
+    QdesKnown known = { .part = g_rand_int(sim.rng) % 2, .size = 1,
+                        .bits = (const uint8_t *)"" };
     QdesEntry entries[QDES_ENTRIES_MAX];
     unsigned i;
     size_t size;
@@ -816,7 +818,7 @@ static size_t forge(uint8_t *data, const Node *n)
     case 1:
         return qdes_control_encode_echo(data, QDES_WIRE_ECHO_REPLY, 0, &echo);
     case 2:
-        return qdes_control_encode_request(data, 0, &digest);
+        return qdes_control_encode_request(data, 0, &digest, &known);
     case 3:
         for (i = 0; i < QDES_ENTRIES_MAX; i++) {
             entries[i].addr = addr_of(99, g_rand_int(sim.rng) % 1000);

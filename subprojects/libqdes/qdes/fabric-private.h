@@ -127,8 +127,11 @@ typedef struct QdesMesh {
     uint32_t seed_cursor;
     int64_t next_request;
     unsigned requests;
+    unsigned sweep;             /* so many more requests with a filter */
+    uint8_t part;               /* of the next one of those */
     QdesRate replies;
     QdesRate lists;
+    QdesRate asked;
     bool behind_nat;            /* peers see us at an address that we lack */
 } QdesMesh;
 

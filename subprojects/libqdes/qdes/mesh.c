@@ -289,11 +289,29 @@ static uint32_t draw_peer(QdesFabric *f)
     return QDES_PEER_NONE;
 }
 
+/* The filter of the next part; none where nothing new was told of late. */
+static void make_filter(QdesFabric *f, QdesKnown *known,
+                        uint8_t bits[QDES_KNOWN_MAX], uint32_t partner)
+{
+    QdesMesh *mesh = &f->mesh;
+
+    known->size = 0;
+    if (mesh->sweep) {
+        mesh->sweep--;
+        known->parts = qdes_gossip_parts(f->peers);
+        known->part = mesh->part++ % known->parts;
+        known->salt = f->host->random(f->opaque);
+        qdes_gossip_known(known, bits, f->peers, partner);
+    }
+}
+
 static void ask_for_peers(QdesFabric *f, int64_t now)
 {
-    uint8_t data[QDES_PEERS_REQUEST_SIZE];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    uint8_t bits[QDES_KNOWN_MAX];
     QdesMesh *mesh = &f->mesh;
     QdesDigest digest;
+    QdesKnown known;
     uint32_t slot;
     size_t size;
     QdesAddr to;
@@ -309,13 +327,16 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
         return;
     }
     qdes_gossip_digest(&digest, f->peers, slot);
-    size = qdes_control_encode_request(data, f->config.netid, &digest);
+    make_filter(f, &known, bits, slot);
+    size = qdes_control_encode_request(data, f->config.netid, &digest,
+                                       &known);
     to = qdes_peers_get(f->peers, slot)->addr;
     if (qdes_fabric_send_control(f, &to, data, size)) {
         QDES_COUNT(&f->stats, tx_peers);
     }
-    mesh->next_request = now + jitter(f, qdes_fabric_interval(f) /
-                                         (mesh->requests++ ? 1 : 2));
+    mesh->next_request = now + (mesh->sweep ? COUNT_MS :
+                                jitter(f, qdes_fabric_interval(f) /
+                                          (mesh->requests++ ? 1 : 2)));
 }
 
 void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
@@ -339,9 +360,9 @@ void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
 
 void qdes_fabric_note_list(QdesFabric *f, int64_t now)
 {
-    /* There may be more where that came from. */
-    f->mesh.next_request = MIN(f->mesh.next_request,
-                               now + QDES_ANSWER_EVERY_MS + COUNT_MS);
+    /* There may be more: ask until all parts bring nothing new. */
+    f->mesh.sweep = qdes_gossip_parts(f->peers);
+    f->mesh.next_request = MIN(f->mesh.next_request, now + COUNT_MS);
     qdes_fabric_arm_mesh(f, now);
 }
 

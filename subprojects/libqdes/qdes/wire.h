@@ -64,6 +64,7 @@ typedef enum QdesWireTlv {
     QDES_WIRE_TLV_PADDING = 9,          /* any */
     QDES_WIRE_TLV_GROUP_HEARD = 10,     /* 1 byte, 0 or 1 */
     QDES_WIRE_TLV_DIGEST = 11,          /* 256 bytes */
+    QDES_WIRE_TLV_KNOWN = 12,           /* 7 to 906 bytes */
 } QdesWireTlv;
 
 /* What a HELLO tells its receiver about the receiver's own HELLOs. */
