@@ -14,8 +14,6 @@
 #define NIL QDES_CHAIN_NIL
 #define BUCKETS 1024
 #define MAX_CREDIT (1 << 20)    /* bytes */
-#define SPACING_MS (1000 / QDES_CANDIDATE_RATE)
-#define BURST_MS ((QDES_CANDIDATE_BURST - 1) * SPACING_MS)
 #define NOBODY 0                /* its teller: it came by itself */
 
 /* The queues: by the number of ECHOs sent, and two more. */
@@ -23,6 +21,17 @@ enum {
     READY = QDES_CANDIDATE_TRIES + 1, /* it had to wait for credit, and has */
     WAITING,                    /* for credit */
     N_QUEUES
+};
+
+/* The rates, and which queues are subject to each. */
+typedef enum Pace { TOLD, SELF, N_PACES } Pace;
+
+static const struct {
+    unsigned first, end;
+    int64_t spacing;            /* ms */
+} paces[N_PACES] = {
+    [TOLD] = { 0, READY, 1000 / QDES_CANDIDATE_RATE },
+    [SELF] = { READY, WAITING, 1000 / QDES_CANDIDATE_SELF_RATE },
 };
 
 typedef struct Candidate {
@@ -46,7 +55,7 @@ typedef struct Remembered {
 struct QdesCandidates {
     uint64_t seed;
     int64_t interval;
-    int64_t allowed;            /* when the next ECHO would be on time */
+    int64_t allowed[N_PACES];   /* when the next ECHO would be on time */
     uint32_t size;
     uint32_t max_tellers;
     uint32_t *count;            /* of each teller */
@@ -330,14 +339,14 @@ static int64_t wait_after(const QdesCandidates *c, unsigned tries)
     return tries < G_N_ELEMENTS(first) ? first[tries] : c->interval;
 }
 
-/* The queue whose head is due first, and when; N_QUEUES: none. */
-static unsigned first_queue(const QdesCandidates *c, int64_t *due)
+/* The queue of @pace whose head is due first, and when; N_QUEUES: none. */
+static unsigned first_queue(const QdesCandidates *c, Pace pace, int64_t *due)
 {
     unsigned i, first = N_QUEUES;
     int64_t when;
 
     *due = INT64_MAX;
-    for (i = 0; i < WAITING; i++) {
+    for (i = paces[pace].first; i < paces[pace].end; i++) {
         if (c->queues[i].head != NIL) {
             when = c->all[c->queues[i].head].since +
                    (i == READY ? 0 : wait_after(c, i));
@@ -373,7 +382,8 @@ static bool next_remembered(QdesCandidates *c, int64_t now, QdesAddr *addr)
     return i < QDES_REMEMBERED;
 }
 
-static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
+static bool next_candidate(QdesCandidates *c, Pace pace, int64_t now,
+                           QdesAddr *addr)
 {
     Candidate *candidate;
     unsigned queue;
@@ -381,7 +391,7 @@ static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
     uint32_t i;
 
     for (;;) {
-        queue = first_queue(c, &due);
+        queue = first_queue(c, pace, &due);
         if (queue == N_QUEUES || due > now) {
             return false;
         }
@@ -412,23 +422,38 @@ static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
 
 bool qdes_candidates_next(QdesCandidates *c, int64_t now, QdesAddr *addr)
 {
-    if (c->allowed > now + BURST_MS) {
-        return false;
-    }
-    if (next_remembered(c, now, addr) || next_candidate(c, now, addr)) {
-        c->allowed = MAX(c->allowed, now) + SPACING_MS;
-        return true;
+    Pace pace;
+
+    for (pace = TOLD; pace < N_PACES; pace++) {
+        if (c->allowed[pace] - (QDES_CANDIDATE_BURST - 1) *
+            paces[pace].spacing > now) {
+            continue;
+        }
+        if ((pace == TOLD && next_remembered(c, now, addr)) ||
+            next_candidate(c, pace, now, addr)) {
+            c->allowed[pace] = MAX(c->allowed[pace], now) +
+                               paces[pace].spacing;
+            return true;
+        }
     }
     return false;
 }
 
 int64_t qdes_candidates_due(const QdesCandidates *c)
 {
-    int64_t due;
+    int64_t due[N_PACES];
+    Pace pace;
 
-    first_queue(c, &due);
-    due = MIN(due, c->remembered_due);
-    return due == INT64_MAX ? due : MAX(due, c->allowed);
+    for (pace = TOLD; pace < N_PACES; pace++) {
+        first_queue(c, pace, &due[pace]);
+        if (pace == TOLD) {
+            due[pace] = MIN(due[pace], c->remembered_due);
+        }
+        if (due[pace] != INT64_MAX) {
+            due[pace] = MAX(due[pace], c->allowed[pace]);
+        }
+    }
+    return MIN(due[TOLD], due[SELF]);
 }
 
 uint32_t qdes_candidates_size(const QdesCandidates *c)

@@ -19,7 +19,9 @@
  * QDES_CANDIDATES_EACH; the table being full, one of the teller with the most
  * gives way to one of a teller with fewer.  Of those that came by themselves
  * there are as many, and the one that came first gives way.  All of them
- * together get at most QDES_CANDIDATE_RATE ECHOs in a second.
+ * together get at most QDES_CANDIDATE_RATE ECHOs in a second; but those that
+ * just came and have paid, QDES_CANDIDATE_SELF_RATE: where all others of a
+ * large fabric know one port only, that one must not hold up everybody.
  *
  * Cost: constant time, but where somebody has to give way.  All memory is
  * taken at creation.
@@ -39,6 +41,7 @@ typedef struct QdesCandidates QdesCandidates;
 #define QDES_CANDIDATES_EACH 256        /* of one teller */
 #define QDES_CANDIDATE_TRIES 11         /* ECHOs to one */
 #define QDES_CANDIDATE_RATE 50          /* ECHOs in a second */
+#define QDES_CANDIDATE_SELF_RATE 200    /* the same */
 #define QDES_CANDIDATE_BURST 5          /* of them at once */
 #define QDES_REMEMBERED 64
 #define QDES_REMEMBERED_MS 30000

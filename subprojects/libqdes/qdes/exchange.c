@@ -13,6 +13,7 @@
 #define MAX_REPLIES 500         /* ECHO-REPLYs in a second */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
 #define LISTS_EACH 6            /* in one answer: QDES_CANDIDATES_EACH */
+#define LISTS_BUSY (MAX_LISTS / 2) /* from here on, only one in an answer */
 #define MAX_ASKED 50            /* questions looked into, in a second: each
                                    goes through all peers */
 
@@ -145,9 +146,11 @@ static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
     uint32_t next = begin;
     bool again = false;
     unsigned n;
-    int i;
+    int i, most;
 
-    for (i = 0; i < LISTS_EACH; i++) {
+    /* Where all ask one, it is better to tell each a few; they go on. */
+    most = f->mesh.lists.n > LISTS_BUSY ? 1 : LISTS_EACH;
+    for (i = 0; i < most; i++) {
         if (again && next >= begin) {
             return;
         }

@@ -21,6 +21,7 @@
 #define SEED_MIN_MS 1000        /* from the first round of seeds to the next */
 #define SEED_SKIPS 256          /* seeds looked at in one go */
 #define FIRST_REQUEST_MS 100
+#define REQUESTS_SPARE 2        /* that may stay without an answer */
 #define REQUEST_BUSY 32         /* candidates that are to be tried first */
 
 int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now)
@@ -361,7 +362,7 @@ void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
 void qdes_fabric_note_list(QdesFabric *f, int64_t now)
 {
     /* There may be more: ask until all parts bring nothing new. */
-    f->mesh.sweep = qdes_gossip_parts(f->peers);
+    f->mesh.sweep = qdes_gossip_parts(f->peers) + REQUESTS_SPARE;
     f->mesh.next_request = MIN(f->mesh.next_request, now + COUNT_MS);
     qdes_fabric_arm_mesh(f, now);
 }
@@ -433,6 +434,7 @@ void qdes_fabric_start_mesh(QdesFabric *f, int64_t now)
     mesh->next_unicast = INT64_MAX;
     mesh->next_group = INT64_MAX;
     mesh->next_request = INT64_MAX;
+    mesh->sweep = 1 + REQUESTS_SPARE;
     mesh->next_seed = INT64_MAX;
     if (qdes_seeds_n_endpoints(f->seeds)) {
         qdes_fabric_contact_seeds(f, now);
