@@ -21,7 +21,8 @@
 #define SEED_MIN_MS 1000        /* from the first round of seeds to the next */
 #define SEED_SKIPS 256          /* seeds looked at in one go */
 #define FIRST_REQUEST_MS 100
-#define REQUESTS_SPARE 2        /* that may stay without an answer */
+#define REQUESTS_SPARE 3        /* two that may stay without an answer, and one
+                                   without a filter */
 #define REQUEST_BUSY 32         /* candidates that are to be tried first */
 
 int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now)
@@ -290,7 +291,8 @@ static uint32_t draw_peer(QdesFabric *f)
     return QDES_PEER_NONE;
 }
 
-/* The filter of the next part; none where nothing new was told of late. */
+/* The filter of the next part.  There is none where nothing new was told of
+ * late, nor in the last request of a sweep, as filters err. */
 static void make_filter(QdesFabric *f, QdesKnown *known,
                         uint8_t bits[QDES_KNOWN_MAX], uint32_t partner)
 {
@@ -299,6 +301,8 @@ static void make_filter(QdesFabric *f, QdesKnown *known,
     known->size = 0;
     if (mesh->sweep) {
         mesh->sweep--;
+    }
+    if (mesh->sweep) {
         known->parts = qdes_gossip_parts(f->peers);
         known->part = mesh->part++ % known->parts;
         known->salt = f->host->random(f->opaque);
