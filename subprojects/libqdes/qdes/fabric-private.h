@@ -115,6 +115,10 @@ typedef struct QdesMesh {
     uint32_t n_unicast;         /* proven peers that hear of us by unicast
                                    only, as counted last */
     uint32_t n_group;           /* all other proven ones */
+    struct {
+        uint32_t slot;          /* the last one counted */
+        uint32_t n_unicast, n_group; /* so far */
+    } count;
     int64_t next_count;
     int64_t next_unicast;       /* a turn of the first kind of peers ... */
     uint32_t unicast_slot;      /* after this slot */

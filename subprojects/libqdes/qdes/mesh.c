@@ -10,13 +10,16 @@
 
 #include "qdes/fabric-private.h"
 
+#include <string.h>
+
 #include "qdes/gossip.h"
 
 #define PER_PEER_MS 50          /* of the interval of a round */
 #define MAX_INTERVAL_MS 200000
 #define NAT_INTERVAL_MS 15000   /* mappings hold for 30 s at the least */
 #define HURRY_MS 20             /* from one to the next, where there is news */
-#define COUNT_MS 1000           /* how late changes by mere time may come */
+#define COUNT_MS 1000           /* how late changes by mere time may come ... */
+#define COUNT_SLOTS 2048        /* for each of so many peers */
 #define LATE_MAX 5              /* turns made up for in one go */
 #define SEED_MIN_MS 1000        /* from the first round of seeds to the next */
 #define SEED_SKIPS 256          /* seeds looked at in one go */
@@ -97,33 +100,48 @@ void qdes_fabric_greet(QdesFabric *f, uint32_t slot, int64_t now)
     qdes_fabric_send_hello(f, &to, heard);
 }
 
+/* All have been counted. */
+static void end_count(QdesFabric *f)
+{
+    QdesMesh *mesh = &f->mesh;
+    int64_t interval;
+
+    mesh->n_unicast = mesh->count.n_unicast;
+    mesh->n_group = mesh->count.n_group;
+    memset(&mesh->count, 0, sizeof(mesh->count));
+    interval = qdes_fabric_interval(f);
+    qdes_candidates_set_interval(mesh->candidates, interval);
+    qdes_peers_set_patience(f->peers, interval > QDES_HELLO_MS ?
+                                      QDES_HOLDS * interval : 0);
+}
+
 /* What depends on time alone: whom the group reaches, and how many. */
 static void take_count(QdesFabric *f, int64_t now)
 {
     bool seeds = qdes_seeds_n_endpoints(f->seeds) > 0;
     QdesMesh *mesh = &f->mesh;
-    uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
-    int64_t interval;
+    uint32_t slot;
+    int i;
 
-    mesh->n_unicast = 0;
-    mesh->n_group = 0;
-    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+    mesh->next_count = now + COUNT_MS;
+    for (i = 0; i < COUNT_SLOTS; i++) {
+        slot = qdes_peers_next(f->peers, mesh->count.slot);
+        if (slot == QDES_PEER_NONE) {
+            end_count(f);
+            return;
+        }
+        mesh->count.slot = slot;
         peer = qdes_peers_get(f->peers, slot);
         qdes_peers_set_seed(f->peers, slot, seeds &&
                             qdes_seeds_has(f->seeds, &peer->addr));
         qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
         if (is_unicast(f, slot, now)) {
-            mesh->n_unicast++;
+            mesh->count.n_unicast++;
         } else if (peer->proven) {
-            mesh->n_group++;
+            mesh->count.n_group++;
         }
     }
-    interval = qdes_fabric_interval(f);
-    qdes_candidates_set_interval(mesh->candidates, interval);
-    qdes_peers_set_patience(f->peers, interval > QDES_HELLO_MS ?
-                                      QDES_HOLDS * interval : 0);
-    mesh->next_count = now + COUNT_MS;
 }
 
 /* The next proven peer after *@cursor, round and round, that is reached by
