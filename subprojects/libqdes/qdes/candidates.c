@@ -23,14 +23,16 @@ enum {
     N_QUEUES
 };
 
+#define MAX_REWARDS 50
+
 /* The rates, and which queues are subject to each. */
-typedef enum Pace { TOLD, SELF, N_PACES } Pace;
+typedef enum Pace { ALL, SELF, N_PACES } Pace;
 
 static const struct {
     unsigned first, end;
     int64_t spacing;            /* ms */
 } paces[N_PACES] = {
-    [TOLD] = { 0, READY, 1000 / QDES_CANDIDATE_RATE },
+    [ALL] = { 0, WAITING, 1000 / QDES_CANDIDATE_RATE },
     [SELF] = { READY, WAITING, 1000 / QDES_CANDIDATE_SELF_RATE },
 };
 
@@ -56,6 +58,7 @@ struct QdesCandidates {
     uint64_t seed;
     int64_t interval;
     int64_t allowed[N_PACES];   /* when the next ECHO would be on time */
+    unsigned rewards;           /* ECHOs at the pace of SELF */
     uint32_t size;
     uint32_t max_tellers;
     uint32_t *count;            /* of each teller */
@@ -278,6 +281,11 @@ bool qdes_candidates_pay(QdesCandidates *c, const QdesAddr *addr, size_t bytes)
     return true;
 }
 
+void qdes_candidates_reward(QdesCandidates *c)
+{
+    c->rewards = MIN(c->rewards + 1, MAX_REWARDS);
+}
+
 static void find_remembered_due(QdesCandidates *c)
 {
     int i;
@@ -424,15 +432,16 @@ bool qdes_candidates_next(QdesCandidates *c, int64_t now, QdesAddr *addr)
 {
     Pace pace;
 
-    for (pace = TOLD; pace < N_PACES; pace++) {
+    for (pace = ALL; pace < N_PACES; pace++) {
         if (c->allowed[pace] - (QDES_CANDIDATE_BURST - 1) *
-            paces[pace].spacing > now) {
+            paces[pace].spacing > now || (pace == SELF && !c->rewards)) {
             continue;
         }
-        if ((pace == TOLD && next_remembered(c, now, addr)) ||
+        if ((pace == ALL && next_remembered(c, now, addr)) ||
             next_candidate(c, pace, now, addr)) {
             c->allowed[pace] = MAX(c->allowed[pace], now) +
                                paces[pace].spacing;
+            c->rewards -= pace == SELF;
             return true;
         }
     }
@@ -441,19 +450,17 @@ bool qdes_candidates_next(QdesCandidates *c, int64_t now, QdesAddr *addr)
 
 int64_t qdes_candidates_due(const QdesCandidates *c)
 {
-    int64_t due[N_PACES];
-    Pace pace;
+    int64_t all, self = INT64_MAX;
 
-    for (pace = TOLD; pace < N_PACES; pace++) {
-        first_queue(c, pace, &due[pace]);
-        if (pace == TOLD) {
-            due[pace] = MIN(due[pace], c->remembered_due);
-        }
-        if (due[pace] != INT64_MAX) {
-            due[pace] = MAX(due[pace], c->allowed[pace]);
-        }
+    first_queue(c, ALL, &all);
+    all = MIN(all, c->remembered_due);
+    if (all != INT64_MAX) {
+        all = MAX(all, c->allowed[ALL]);
     }
-    return MIN(due[TOLD], due[SELF]);
+    if (c->rewards && first_queue(c, SELF, &self) != N_QUEUES) {
+        self = MAX(self, c->allowed[SELF]);
+    }
+    return MIN(all, self);
 }
 
 uint32_t qdes_candidates_size(const QdesCandidates *c)

@@ -116,6 +116,7 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         return;
     }
     QDES_COUNT(&f->stats, peers_proven);
+    qdes_candidates_reward(f->mesh.candidates);
     qdes_peers_set_seed(f->peers, slot, qdes_seeds_has(f->seeds, from));
     if (!qdes_peers_get(f->peers, slot)->rtt_us) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
