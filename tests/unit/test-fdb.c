@@ -124,7 +124,7 @@ START_TEST(test_fairness)
 }
 END_TEST
 
-#define SHARE_MAX 8192          /* entries: the default of max-macs */
+#define SHARE_MAX 8192          /* entries */
 #define HONEST 50               /* owners, of which each has ... */
 #define HONEST_MACS 20          /* ... so many addresses */
 

@@ -12,7 +12,10 @@
 
 #define MAX_REPLIES 500         /* ECHO-REPLYs in a second */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
-#define LISTS_EACH 8            /* in one answer */
+#define LISTS_EACH 6            /* in one answer: QDES_CANDIDATES_EACH */
+#define LISTS_BUSY (MAX_LISTS / 2) /* from here on, only one in an answer */
+#define MAX_ASKED 50            /* questions looked into, in a second: each
+                                   goes through all peers */
 
 bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now)
 {
@@ -113,6 +116,7 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         return;
     }
     QDES_COUNT(&f->stats, peers_proven);
+    qdes_candidates_reward(f->mesh.candidates);
     qdes_peers_set_seed(f->peers, slot, qdes_seeds_has(f->seeds, from));
     if (!qdes_peers_get(f->peers, slot)->rtt_us) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
@@ -130,9 +134,10 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
     }
 }
 
-/* Tell the peer in @slot of those in @buckets, beginning anywhere. */
+/* Tell the peer in @slot of those in @buckets that it does not know, beginning
+ * anywhere. */
 static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
-                       int64_t now)
+                       const QdesKnown *known, int64_t now)
 {
     QdesAddr to = qdes_peers_get(f->peers, slot)->addr;
     uint32_t begin = f->host->random(f->opaque) %
@@ -142,18 +147,20 @@ static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
     uint32_t next = begin;
     bool again = false;
     unsigned n;
-    int i;
+    int i, most;
 
-    for (i = 0; i < LISTS_EACH; i++) {
+    /* Where all ask one, it is better to tell each a few; they go on. */
+    most = f->mesh.lists.n > LISTS_BUSY ? 1 : LISTS_EACH;
+    for (i = 0; i < most; i++) {
         if (again && next >= begin) {
             return;
         }
-        n = qdes_gossip_list(f->peers, slot, buckets, &next, entries,
+        n = qdes_gossip_list(f->peers, slot, buckets, known, &next, entries,
                              QDES_ENTRIES_MAX);
         if (n < QDES_ENTRIES_MAX && !again) {
             again = true;
             next = QDES_PEER_NONE;
-            n += qdes_gossip_list(f->peers, slot, buckets, &next,
+            n += qdes_gossip_list(f->peers, slot, buckets, known, &next,
                                   entries + n, QDES_ENTRIES_MAX - n);
         }
         if (n == 0) {
@@ -173,7 +180,7 @@ static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
 }
 
 static void take_request(QdesFabric *f, uint32_t slot,
-                         const QdesDigest *theirs, int64_t now)
+                         const QdesPeersMessage *message, int64_t now)
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
     QdesDigest ours;
@@ -182,15 +189,16 @@ static void take_request(QdesFabric *f, uint32_t slot,
     if (!f->link_up) {
         return;
     }
-    if (peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) {
+    if ((peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) ||
+        !qdes_rate_take(&f->mesh.asked, MAX_ASKED, now)) {
         QDES_COUNT(&f->stats, peers_unanswered);
         return;
     }
     qdes_peers_set_answered(f->peers, slot, now);
     qdes_gossip_digest(&ours, f->peers, slot);
-    differ = qdes_gossip_differ(&ours, theirs);
+    differ = qdes_gossip_differ(&ours, &message->digest);
     if (differ) {
-        send_lists(f, slot, differ, now);
+        send_lists(f, slot, differ, &message->known, now);
     }
 }
 
@@ -260,7 +268,7 @@ static void take_peers(QdesFabric *f, const QdesPeersMessage *message,
     }
     qdes_fabric_hear_again(f, from, now);
     if (message->is_request) {
-        take_request(f, slot, &message->digest, now);
+        take_request(f, slot, message, now);
         return;
     }
     for (i = 0; i < message->n_entries; i++) {

@@ -123,6 +123,10 @@ typedef struct QdesMesh {
     uint32_t n_unicast;         /* proven peers that hear of us by unicast
                                    only, as counted last */
     uint32_t n_group;           /* all other proven ones */
+    struct {
+        uint32_t slot;          /* the last one counted */
+        uint32_t n_unicast, n_group; /* so far */
+    } count;
     int64_t next_count;
     int64_t next_unicast;       /* a turn of the first kind of peers ... */
     uint32_t unicast_slot;      /* after this slot */
@@ -135,8 +139,11 @@ typedef struct QdesMesh {
     uint32_t seed_cursor;
     int64_t next_request;
     unsigned requests;
+    unsigned sweep;             /* so many more requests with a filter */
+    uint8_t part;               /* of the next one of those */
     QdesRate replies;
     QdesRate lists;
+    QdesRate asked;
     bool behind_nat;            /* peers see us at an address that we lack */
 } QdesMesh;
 

@@ -27,7 +27,7 @@
  * never found, even before qdes_fdb_age() removes it.
  *
  * Cost: all operations but flush, age and foreach take constant time.  All
- * memory is taken at creation: about 56 bytes for each possible entry, which
+ * memory is taken at creation: about 52 bytes for each possible entry, which
  * the system backs as it is used.  The hash is seeded, so that a sender
  * cannot aim at one bucket.
  *

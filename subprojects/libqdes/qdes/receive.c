@@ -199,7 +199,7 @@ static bool send_on(QdesFabric *f, const uint8_t *data, uint8_t *frame,
         return true;
     }
     drop(f, QDES_COUNTER_rx_relayed);
-    learn_source(f, eth->src, from, size, now);
+    learn_source(f, eth, from, size, now);
     return false;
 }
 
