@@ -86,6 +86,7 @@ typedef struct QdesReceive {
     int n, next;                /* trains */
     size_t offset;              /* in the next one */
     bool by_group;
+    const QdesRxTrain *train;   /* which is worked off now, or NULL */
     bool alone;                 /* it is a single datagram */
     uint32_t slot;              /* of its sender, if known already */
     bool teaches;               /* that one, where MAC addresses are */
@@ -222,6 +223,30 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
 bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
                           const QdesAddr *addr);
 
+/* The address of ours from which the peer in @slot is sent to; NULL: as routes
+ * say. */
+static inline const QdesAddr *qdes_fabric_from(const QdesFabric *f,
+                                               uint32_t slot)
+{
+    const QdesPeer *peer;
+
+    if (slot == QDES_PEER_NONE) {
+        return NULL;
+    }
+    peer = qdes_peers_get(f->peers, slot);
+    return qdes_addr_is_set(&peer->at) ? &peer->at : NULL;
+}
+
+/* The address of ours from which the peer in @slot is sent to, if it is still
+ * the one at @to, may be gone: routes shall say. */
+static inline void qdes_fabric_forget_from(QdesFabric *f, uint32_t slot,
+                                           const QdesAddr *to)
+{
+    if (qdes_peers_find(f->peers, to) == slot) {
+        qdes_peers_set_at(f->peers, slot, NULL, 0);
+    }
+}
+
 /* Does who is there accept unfinished checksums? */
 bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
 
@@ -317,6 +342,9 @@ bool qdes_fabric_may_be_late(int err);
 
 /* The peer in @slot is gone, and all that leads to it. */
 void qdes_fabric_forget(QdesFabric *f, uint32_t slot);
+
+/* The peer in @slot cannot be reached: forget it, but for where it was. */
+void qdes_fabric_lose(QdesFabric *f, uint32_t slot);
 
 /* Forget all peers that the network has reported unreachable. */
 void qdes_fabric_forget_unreachable(QdesFabric *f);
