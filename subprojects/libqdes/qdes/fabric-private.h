@@ -223,20 +223,6 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
 bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
                           const QdesAddr *addr);
 
-/* The address of ours from which the peer in @slot is sent to; NULL: as routes
- * say. */
-static inline const QdesAddr *qdes_fabric_from(const QdesFabric *f,
-                                               uint32_t slot)
-{
-    const QdesPeer *peer;
-
-    if (slot == QDES_PEER_NONE) {
-        return NULL;
-    }
-    peer = qdes_peers_get(f->peers, slot);
-    return qdes_addr_is_set(&peer->at) ? &peer->at : NULL;
-}
-
 /* The address of ours from which the peer in @slot is sent to, if it is still
  * the one at @to, may be gone: routes shall say. */
 static inline void qdes_fabric_forget_from(QdesFabric *f, uint32_t slot,

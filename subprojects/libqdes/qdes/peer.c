@@ -270,6 +270,14 @@ void qdes_peers_presume_alive(QdesPeers *peers, uint32_t slot, int64_t hold_ms,
     peers->slots[slot].peer.hold_ms = hold_ms;
 }
 
+const QdesAddr *qdes_peers_at(const QdesPeers *peers, uint32_t slot)
+{
+    const Slot *s = &peers->slots[slot];
+
+    return slot != QDES_PEER_NONE && s->used &&
+           qdes_addr_is_set(&s->peer.at) ? &s->peer.at : NULL;
+}
+
 void qdes_peers_set_at(QdesPeers *peers, uint32_t slot, const QdesAddr *at,
                        int64_t now)
 {

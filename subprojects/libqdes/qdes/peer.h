@@ -127,6 +127,10 @@ const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot);
 void qdes_peers_set_room(QdesPeers *peers, uint32_t slot, uint32_t room,
                          uint32_t as_of);
 
+/* The address of ours from which to send to the peer in @slot; NULL: nobody
+ * knows, or it is gone. */
+const QdesAddr *qdes_peers_at(const QdesPeers *peers, uint32_t slot);
+
 /* The peer in @slot sends to our address @at, NULL: nobody knows. */
 void qdes_peers_set_at(QdesPeers *peers, uint32_t slot, const QdesAddr *at,
                        int64_t now);

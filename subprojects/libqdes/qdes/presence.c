@@ -264,7 +264,7 @@ static const QdesAddr *control_from(const QdesFabric *f, const QdesAddr *to)
     }
     return at && qdes_addr_equal(to, &f->rx.train->from) &&
            qdes_underlay_has(f->underlay, at) ? at :
-           qdes_fabric_from(f, qdes_peers_find(f->peers, to));
+           qdes_peers_at(f->peers, qdes_peers_find(f->peers, to));
 }
 
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,

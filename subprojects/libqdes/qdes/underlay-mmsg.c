@@ -179,7 +179,11 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
             used = put(msg, used, SOL_UDP, UDP_SEGMENT, &segment,
                        sizeof(segment));
         }
-        msg->msg_controllen = qdes_underlay_io_from(io, &trains[i], msg, used);
+        used = qdes_underlay_io_from(io, &trains[i], msg, used);
+        msg->msg_controllen = used;
+        if (!used) {
+            msg->msg_control = NULL;
+        }
     }
     if (i == 0) {
         ret = qdes_underlay_io_send_each(io, fd, &trains[0]);

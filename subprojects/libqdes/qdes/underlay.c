@@ -583,6 +583,9 @@ int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
         return -ENODEV;
     }
     msg.msg_controllen = qdes_underlay_io_from(io, train, &msg, 0);
+    if (!msg.msg_controllen) {
+        msg.msg_control = NULL;
+    }
     while (train->sent < train->size) {
         size = train->failed = MIN(train->segment, train->size - train->sent);
         pieces = qdes_train_slice(train, train->sent, size, iov, IOV_PIECES);
