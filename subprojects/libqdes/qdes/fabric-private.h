@@ -315,8 +315,8 @@ bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size);
 
-/* Send a HELLO to @to, NULL: to the group. */
-void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+/* Send a HELLO to @to, NULL: to the group.  @asks: for one in return. */
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard);
 
 /*
@@ -355,6 +355,9 @@ void qdes_fabric_stop_seeds(QdesFabric *f);
 
 /* Have looked up what is due. */
 void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
+
+/* Interfaces may have other indices: link-local seeds go by their names. */
+void qdes_fabric_rescope_seeds(QdesFabric *f, int64_t now);
 
 /* If @fd is about that, take the answers and return true. */
 bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);

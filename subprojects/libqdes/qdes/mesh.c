@@ -92,7 +92,8 @@ void qdes_fabric_greet(QdesFabric *f, uint32_t slot, int64_t now)
         heard = QDES_GROUP_NOT_HEARD;
     }
     qdes_peers_set_greeted(f->peers, slot, now);
-    qdes_fabric_send_hello(f, &to, heard);
+    /* Who is proven and says nothing may not know that we forgot it. */
+    qdes_fabric_send_hello(f, &to, !peer->alive, heard);
 }
 
 /* What depends on time alone: whom the group reaches, and how many. */

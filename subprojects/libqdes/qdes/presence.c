@@ -317,13 +317,13 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
                                   &hello);
 }
 
-void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard)
 {
     uint8_t data[QDES_WIRE_HELLO_PADDED];
     size_t size = make_hello(f, data, group_heard);
 
-    if (!to) {
+    if (asks) {
         /* Longer than an answer and an ECHO, so that both may be sent. */
         size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     }
@@ -338,7 +338,7 @@ void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
     int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
 
     if (f->link_up && f->config.has_group) {
-        qdes_fabric_send_hello(f, NULL, QDES_GROUP_UNSAID);
+        qdes_fabric_send_hello(f, NULL, true, QDES_GROUP_UNSAID);
     }
     f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
     qdes_fabric_arm(f, f->next_hello);
@@ -396,11 +396,14 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     }
     /*
      * What came by unicast is not answered, so that an answer never is; but
-     * for one that was restarted, which cannot know us any more.
+     * for one that was restarted, which cannot know us any more, and one that
+     * has forgotten us, which we did not notice.
      */
     if (f->link_up &&
         (by_group ? news != QDES_PEER_SAME || is_missed :
-         news == QDES_PEER_RESTARTED && peer->proven)) {
+         peer->proven && (news == QDES_PEER_RESTARTED ||
+                          (news == QDES_PEER_SAME &&
+                           bytes >= QDES_WIRE_HELLO_PADDED)))) {
         answer(f, slot, now);
     }
     slot = qdes_peers_find(f->peers, from);
@@ -530,6 +533,7 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     if (result == QDES_REFRESH_SAME) {
         return;
     }
+    qdes_fabric_rescope_seeds(f, now);
     forget_all_from(f);
     if (result == QDES_REFRESH_ELSEWHERE) {
         return;
