@@ -630,11 +630,20 @@ int qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
 int qdes_underlay_receive(QdesUnderlay *u, int fd, QdesRxTrain *trains,
                           int max, bool *more)
 {
+    static const uint8_t loopback[4] = { 127, 0, 0, 1 };
     int n = u->os->receive(&u->io, fd, trains, max, more);
     int i;
 
-    if (u->config.encap->one_port) {
-        for (i = 0; i < n; i++) {
+    for (i = 0; i < n; i++) {
+        if (qdes_addr_is_v4(&trains[i].from) &&
+            qdes_addr_is_any(&trains[i].from)) {
+            /*
+             * A host with no address but loopback's sends to groups so, and
+             * by unicast from that; it is one endpoint all the same.
+             */
+            memcpy(trains[i].from.ip + 12, loopback, sizeof(loopback));
+        }
+        if (u->config.encap->one_port) {
             trains[i].from.port = u->bound.port;
         }
     }
