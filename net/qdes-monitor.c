@@ -101,6 +101,25 @@ static QdesListedPeerList *seeds_info(const QdesStatus *status)
     return list;
 }
 
+static QdesPortSecurity *portsec_info(const QdesStatusPortsec *portsec)
+{
+    QdesPortSecurity *info = g_new0(QdesPortSecurity, 1);
+    strList **tail = &info->mac;
+    char buf[QDES_MAC_STRLEN];
+    size_t i;
+
+    for (i = 0; i < portsec->n_macs; i++) {
+        QAPI_LIST_APPEND(tail, g_strdup(qdes_mac_format(portsec->macs[i],
+                                                        buf)));
+    }
+    info->max_local_macs = portsec->max_local_macs;
+    info->local_macs = portsec->local_macs;
+    info->mac_violation = qapi_enum_parse(&QdesMacViolation_lookup,
+                                          portsec->violation, -1,
+                                          &error_abort);
+    return info;
+}
+
 static QdesMacInfoList *fdb_info(const QdesStatus *status)
 {
     QdesMacInfoList *list = NULL, **tail = &list;
@@ -157,6 +176,9 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
     if (status->blocked_by_loop) {
         QDES_QAPI_SET_STR(info, blocked_by_loop,
                           g_strdup(status->loop_name));
+    }
+    if (status->portsec) {
+        QDES_QAPI_SET_STR(info, port_security, portsec_info(status->portsec));
     }
     info->seeds = seeds_info(status);
     info->peers = peers_info(status);

@@ -37,6 +37,7 @@ typedef struct Options {
     const char *pcap;
     const char *pcap_filter;
     const char *user;
+    const char *sandbox;
     bool plain_io;
     bool quiet;
     bool json;                  /* of OPTIONS_STATUS */
@@ -44,6 +45,7 @@ typedef struct Options {
     bool help;
     bool version;
     GPtrArray *peers;           /* of fabric.peers */
+    GPtrArray *macs;            /* of fabric.macs */
     GPtrArray *strings;         /* owns what the pointers above point to */
 } Options;
 
