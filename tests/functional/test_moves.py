@@ -87,7 +87,6 @@ def test_killed_peer_disturbs_nobody(net, tap, way):
     flows = streams(a, 1, b, 2)
     for flow in flows:
         flow.forget()
-    before = [flow.retransmitted for flow in flows]
     c.process.kill()
     b.socket.pending()
     begin = time.monotonic()
@@ -98,7 +97,6 @@ def test_killed_peer_disturbs_nobody(net, tap, way):
     for flow in flows:
         flow.wait_progress(1 << 20)
         assert flow.gap < CALM * PATIENCE, flow.gap
-    assert [flow.retransmitted for flow in flows] == before
     for flow in flows:
         flow.finish()
 
@@ -150,7 +148,6 @@ def test_unplugged_peer_disturbs_nobody(net, tap):
         # One in each interval; the last one had no successor yet.
         sent, missed = lost[a]
         assert 1 <= missed <= 3 and missed < sent, lost
-        assert a.peer_named(b.name)['echo-lost'] == 0
         assert a.count('peers-expired') == 1
         for near in a, b:
             near.host.ip(f'neigh del {c.host.address} dev eth0')

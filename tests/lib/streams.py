@@ -4,7 +4,6 @@
 import hashlib
 import random
 import socket
-import struct
 import threading
 import time
 
@@ -166,12 +165,6 @@ class Paced(threading.Thread):
                 self.received += len(data)
         except OSError as error:
             self.error = error
-
-    @property
-    def retransmitted(self):
-        """Segments that were sent again (struct tcp_info)."""
-        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        return struct.unpack_from('=I', info, 100)[0]
 
     def forget(self):
         """What was is not counted."""

@@ -187,19 +187,16 @@ static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
     }
 }
 
-/* Containers' interfaces come and go, with nothing but link-local ones. */
-static bool is_running(const struct ifaddrs *ifa, const QdesAddr *addr)
+static bool is_running(const struct ifaddrs *ifa)
 {
-    return (ifa->ifa_flags & IFF_UP) && (ifa->ifa_flags & IFF_RUNNING) &&
-           !qdes_addr_needs_scope(addr);
+    return (ifa->ifa_flags & IFF_UP) && (ifa->ifa_flags & IFF_RUNNING);
 }
 
-uint32_t qdes_netif_find(QdesNetif *netif, const QdesConfig *config,
-                         int route, GArray *own)
+void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
+                     GArray *own)
 {
     struct ifaddrs *all = NULL;
     const struct ifaddrs *ifa;
-    uint32_t running = 0;
     QdesAddr addr;
 
     memset(netif, 0, sizeof(*netif));
@@ -236,16 +233,13 @@ uint32_t qdes_netif_find(QdesNetif *netif, const QdesConfig *config,
     g_array_set_size(own, 0);
     for (ifa = all; ifa; ifa = ifa->ifa_next) {
         if (interface_addr(&addr, ifa)) {
-            addr.port = 0;
+            addr.port = is_running(ifa);
             g_array_append_val(own, addr);
-            running = 31 * running + (is_running(ifa, &addr) ?
-                                      g_str_hash(ifa->ifa_name) : 0);
         }
     }
     if (all) {
         freeifaddrs(all);
     }
-    return running;
 }
 
 bool qdes_netif_equal(const QdesNetif *a, const QdesNetif *b)

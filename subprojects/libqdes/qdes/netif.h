@@ -36,11 +36,10 @@ typedef struct QdesNetif {
  * The interface of the group, as things are now.  @route is the index of the
  * interface to which the route for the group leads, 0: there is none, -1: not
  * known.  @own is filled with all IP addresses of this host (QdesAddr, port
- * 0).  Returns a number that is, most likely, another one when other
- * interfaces with addresses are running.
+ * 1 if its interface is running, else 0).
  */
-uint32_t qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
-                         GArray *own);
+void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
+                     GArray *own);
 
 /* The same interface and address?  The MTU may differ. */
 bool qdes_netif_equal(const QdesNetif *a, const QdesNetif *b);

@@ -189,7 +189,7 @@ static void note_at(QdesFabric *f, uint32_t slot, bool is_frame, int64_t now)
     if (qdes_addr_equal(&peer->at, at) ||
         ((is_frame || !qdes_addr_is_set(&peer->at) ||
           now - peer->at_heard >= QDES_HOLD_MS) &&
-         qdes_underlay_has(f->underlay, at))) {
+         qdes_underlay_sends_from(f->underlay, at))) {
         qdes_peers_set_at(f->peers, slot, at, now);
     }
 }
@@ -263,7 +263,7 @@ static const QdesAddr *control_from(const QdesFabric *f, const QdesAddr *to)
         return NULL;
     }
     return at && qdes_addr_equal(to, &f->rx.train->from) &&
-           qdes_underlay_has(f->underlay, at) ? at :
+           qdes_underlay_sends_from(f->underlay, at) ? at :
            qdes_peers_at(f->peers, qdes_peers_find(f->peers, to));
 }
 
@@ -514,13 +514,17 @@ void qdes_fabric_report_group(QdesFabric *f)
     }
 }
 
-/* Addresses or interfaces are others: let routes say where to send from. */
-static void forget_all_from(QdesFabric *f)
+/* Where an address cannot be sent from any more, let routes say. */
+static void forget_from(QdesFabric *f)
 {
     uint32_t slot = QDES_PEER_NONE;
+    const QdesAddr *at;
 
     while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
-        qdes_peers_set_at(f->peers, slot, NULL, 0);
+        at = qdes_peers_at(f->peers, slot);
+        if (at && !qdes_underlay_sends_from(f->underlay, at)) {
+            qdes_peers_set_at(f->peers, slot, NULL, 0);
+        }
     }
 }
 
@@ -534,7 +538,7 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
         return;
     }
     qdes_fabric_rescope_seeds(f, now);
-    forget_all_from(f);
+    forget_from(f);
     if (result == QDES_REFRESH_ELSEWHERE) {
         return;
     }

@@ -32,8 +32,8 @@ struct QdesUnderlay {
     QdesNetif netif;
     bool joined;
     QdesAddr bound;             /* of the unicast socket */
-    GArray *own;                /* QdesAddr, all addresses of this host */
-    uint32_t running;           /* which interfaces do, as a number */
+    GArray *own;                /* QdesAddr, all addresses of this host, with
+                                   port 1 if their interface is running */
     QdesUnderlayIo io;
 };
 
@@ -415,7 +415,8 @@ static bool join(QdesUnderlay *u, unsigned index)
     return true;
 }
 
-/* The addresses of this host are others than they were in @was. */
+/* The addresses of this host, or whether they can be used, are others than
+ * they were in @was. */
 static bool host_changed(const QdesUnderlay *u, const GArray *was)
 {
     const QdesAddr *now = (const QdesAddr *)u->own->data;
@@ -425,7 +426,7 @@ static bool host_changed(const QdesUnderlay *u, const GArray *was)
         return true;
     }
     for (i = 0; i < was->len; i++) {
-        if (!qdes_addr_same_host(&now[i], &g_array_index(was, QdesAddr, i))) {
+        if (!qdes_addr_equal(&now[i], &g_array_index(was, QdesAddr, i))) {
             return true;
         }
     }
@@ -497,22 +498,20 @@ static void watch_choice(QdesUnderlay *u)
 QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
 {
     GArray *was = u->own;
-    uint32_t was_running = u->running;
     QdesRefresh result = QDES_REFRESH_SAME;
     QdesNetif netif;
 
     u->own = g_array_new(false, false, sizeof(QdesAddr));
-    u->running = qdes_netif_find(&netif, &u->config, u->config.has_group ?
-                                 u->os->group_route(&u->config.group) : 0,
-                                 u->own);
+    qdes_netif_find(&netif, &u->config,
+                    u->config.has_group ?
+                    u->os->group_route(&u->config.group) : 0, u->own);
     watch_choice(u);
     if (u->config.has_group) {
         result = refresh_group(u, &netif);
     } else {
         u->netif = netif;
     }
-    if (result == QDES_REFRESH_SAME && was->len &&
-        (u->running != was_running || host_changed(u, was))) {
+    if (result == QDES_REFRESH_SAME && was->len && host_changed(u, was)) {
         result = u->config.dual || !u->config.has_group
                  ? QDES_REFRESH_HOST : QDES_REFRESH_ELSEWHERE;
     }
@@ -672,13 +671,13 @@ bool qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr)
     return qdes_config_reaches(&u->config, addr);
 }
 
-bool qdes_underlay_has(const QdesUnderlay *u, const QdesAddr *addr)
+bool qdes_underlay_sends_from(const QdesUnderlay *u, const QdesAddr *addr)
 {
     const QdesAddr *own = (const QdesAddr *)u->own->data;
     guint i;
 
     for (i = 0; i < u->own->len; i++) {
-        if (qdes_addr_same_host(addr, &own[i])) {
+        if (own[i].port && qdes_addr_same_host(addr, &own[i])) {
             return true;
         }
     }
@@ -687,13 +686,21 @@ bool qdes_underlay_has(const QdesUnderlay *u, const QdesAddr *addr)
 
 bool qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)
 {
+    const QdesAddr *own = (const QdesAddr *)u->own->data;
+    guint i;
+
     if (from->port != u->bound.port) {
         return false;
     }
     if (!qdes_addr_is_any(&u->bound)) {
         return qdes_addr_same_host(from, &u->bound);
     }
-    return qdes_underlay_has(u, from);
+    for (i = 0; i < u->own->len; i++) {
+        if (qdes_addr_same_host(from, &own[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool qdes_underlay_unreachable(QdesUnderlay *u, QdesAddr *peer)

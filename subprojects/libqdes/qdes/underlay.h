@@ -194,8 +194,10 @@ bool qdes_underlay_reaches(const QdesUnderlay *underlay,
 /* An IPv4 address to which this host may only send as a broadcast? */
 bool qdes_underlay_is_broadcast(const QdesAddr *addr);
 
-/* Is @addr, without a port, an address of this host? */
-bool qdes_underlay_has(const QdesUnderlay *underlay, const QdesAddr *addr);
+/* Is @addr, without a port, an address of this host that is not of a dead
+ * link? */
+bool qdes_underlay_sends_from(const QdesUnderlay *underlay,
+                              const QdesAddr *addr);
 
 /* Did this port itself send what comes from @from? */
 bool qdes_underlay_is_own(const QdesUnderlay *underlay, const QdesAddr *from);
