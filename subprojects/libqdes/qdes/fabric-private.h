@@ -180,6 +180,8 @@ struct QdesFabric {
         bool blocked;
         char name[QDES_NAME_MAX + 1]; /* of the peer that blocks this port */
         QdesAddr addr;
+        int64_t next_echo;      /* ms, to that one */
+        int64_t relearn_at;     /* ms, 0: nothing to forget */
     } loop;
 
     uint32_t paths;             /* changes with what is known of paths */
@@ -318,6 +320,12 @@ void qdes_fabric_arm(QdesFabric *f, int64_t when);
 uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
                           size_t bytes, int64_t now, bool *teaches);
 
+/*
+ * The peer in @slot, if any, sent by unicast what is for all.  Without HELLOs
+ * that is all that tells that it is not in the group any more.
+ */
+void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now);
+
 /* The same for anything else that is valid. */
 uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
                                 int64_t now);
@@ -438,6 +446,9 @@ void qdes_fabric_guard_init(QdesFabric *f, int64_t now);
 
 /* Send the probe that is due, and forget what is out of date. */
 void qdes_fabric_guard(QdesFabric *f, int64_t now);
+
+/* A peer is gone; it may be the one that blocks this port. */
+void qdes_fabric_guard_lost(QdesFabric *f);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

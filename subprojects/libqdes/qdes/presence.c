@@ -20,6 +20,7 @@ void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
 {
     qdes_fdb_flush_owner(f->fdb, slot);
     qdes_peers_remove(f->peers, slot);
+    qdes_fabric_guard_lost(f);
 }
 
 /*
@@ -133,6 +134,7 @@ static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
     if (evicted) {
         QDES_COUNT(&f->stats, peers_evicted);
         qdes_fdb_flush_owner(f->fdb, slot);
+        qdes_fabric_guard_lost(f);
         if (qdes_fabric_first(f, QDES_SAID_PEERS_FULL)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
                             "more than %d peers: those heard longest ago are "
@@ -250,6 +252,21 @@ uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
         qdes_fabric_credit(f, from, bytes, now);
     }
     return slot;
+}
+
+void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer;
+
+    if (f->config.encap->control || slot == QDES_PEER_NONE) {
+        return;
+    }
+    /* One who uses both ways sends both at once. */
+    peer = qdes_peers_get(f->peers, slot);
+    if (peer->heard_group && now - peer->heard_group >= QDES_PEER_SETTLE_MS) {
+        qdes_peers_heard_group(f->peers, slot, 0);
+        qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
+    }
 }
 
 /* HELLO and BYE */
@@ -381,6 +398,7 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     }
     if (news == QDES_PEER_RESTARTED) {
         qdes_fdb_flush_owner(f->fdb, slot);
+        qdes_fabric_guard_lost(f);
     }
     if (by_group) {
         qdes_peers_heard_group(f->peers, slot, now);

@@ -148,15 +148,19 @@ static void deliver_cut(QdesFabric *f, int64_t now)
     }
 }
 
-/* A frame from @src was taken: its sender has that address. */
-static void learn_source(QdesFabric *f, const uint8_t *src,
+/* A frame was taken: its sender has the address that it is from. */
+static void learn_source(QdesFabric *f, const QdesEthHeader *eth,
                          const QdesAddr *from, size_t size, int64_t now)
 {
+    const uint8_t *src = eth->src;
     QdesReceive *rx = &f->rx;
 
     if (!rx->src) {
         rx->slot = qdes_fabric_hear(f, from, rx->by_group, size, now,
                                     &rx->teaches);
+        if (!rx->by_group && qdes_mac_is_group(eth->dst)) {
+            qdes_fabric_hear_copy(f, rx->slot, now);
+        }
     }
     if (!rx->teaches) {
         QDES_COUNT(&f->stats, rx_unproven);
@@ -193,7 +197,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
                                     headroom) == QDES_COALESCE_FULL) {
             return false;
         }
-        learn_source(f, eth->src, from, size, now);
+        learn_source(f, eth, from, size, now);
         return true;
     }
     if (qdes_coalesce_first(rx->coalescer)) {
@@ -206,7 +210,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
         drop(f, QDES_COUNTER_rx_drop_superframe);
         return true;
     }
-    learn_source(f, eth->src, from, size, now);
+    learn_source(f, eth, from, size, now);
     rx->refused = false;
     deliver_cut(f, now);
     return true;
@@ -305,7 +309,7 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     case QDES_COALESCE_TAKEN:
         break;
     }
-    learn_source(f, eth->src, from, size, now);
+    learn_source(f, eth, from, size, now);
     return true;
 }
 
