@@ -297,7 +297,8 @@ const QdesNetif *__wrap_qdes_underlay_netif(const QdesUnderlay *u);
 QdesAddr __wrap_qdes_underlay_local(const QdesUnderlay *u);
 int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n);
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const void *data, size_t size);
+                                  const QdesAddr *from, const void *data,
+                                  size_t size);
 int __wrap_qdes_underlay_receive(QdesUnderlay *u, int fd,
                                  QdesRxTrain *trains, int max, bool *more);
 size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to);
@@ -383,7 +384,8 @@ int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n)
 }
 
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const void *data, size_t size)
+                                  const QdesAddr *from, const void *data,
+                                  size_t size)
 {
     return transmit(of(u), to, data, size);
 }

@@ -351,6 +351,16 @@ void qdes_candidates_remember(QdesCandidates *c, const QdesAddr *addr,
     find_remembered_due(c);
 }
 
+void qdes_candidates_hurry(QdesCandidates *c, int64_t now)
+{
+    int i;
+
+    for (i = 0; i < QDES_REMEMBERED; i++) {
+        c->remembered[i].next = MIN(c->remembered[i].next, now);
+    }
+    find_remembered_due(c);
+}
+
 /* How long one waits that has had @tries ECHOs. */
 static int64_t wait_after(const QdesCandidates *c, unsigned tries)
 {

@@ -87,6 +87,10 @@ void qdes_candidates_remove(QdesCandidates *candidates, const QdesAddr *addr);
 void qdes_candidates_remember(QdesCandidates *candidates,
                               const QdesAddr *addr, int64_t now);
 
+/* The network has changed: those that fell silent may be back, try them soon.
+ */
+void qdes_candidates_hurry(QdesCandidates *candidates, int64_t now);
+
 /* Is an ECHO to somebody due?  Then *@addr is who, and it is taken as sent. */
 bool qdes_candidates_next(QdesCandidates *candidates, int64_t now,
                           QdesAddr *addr);

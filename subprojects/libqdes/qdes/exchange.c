@@ -47,6 +47,21 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
     qdes_fabric_arm_mesh(f, now);
 }
 
+/* How the peer in @slot sees us. */
+static void note_observed(QdesFabric *f, uint32_t slot,
+                          const QdesAddr *observed, int64_t now)
+{
+    uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
+    uint32_t before = qdes_peers_get(f->peers, slot)->observed;
+
+    f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
+    qdes_peers_set_observed(f->peers, slot, seen);
+    if (before && before != seen) {
+        /* Somebody new, from there. */
+        qdes_fabric_greet(f, slot, now);
+    }
+}
+
 static void take_echo(QdesFabric *f, const QdesEcho *echo,
                       const QdesAddr *from, size_t bytes, int64_t now)
 {
@@ -72,20 +87,11 @@ static void take_echo(QdesFabric *f, const QdesEcho *echo,
     } else if (qdes_fabric_send_control(f, from, data, size)) {
         QDES_COUNT(&f->stats, tx_echo_reply);
     }
-}
-
-/* How the peer in @slot sees us. */
-static void note_observed(QdesFabric *f, uint32_t slot,
-                          const QdesAddr *observed, int64_t now)
-{
-    uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
-    uint32_t before = qdes_peers_get(f->peers, slot)->observed;
-
-    f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
-    qdes_peers_set_observed(f->peers, slot, seen);
-    if (before && before != seen) {
-        /* Somebody new, from there. */
-        qdes_fabric_greet(f, slot, now);
+    /* It may have found us behind another mapping of our NAT before we did. */
+    slot = qdes_peers_find(f->peers, from);
+    if (slot != QDES_PEER_NONE && qdes_peers_get(f->peers, slot)->proven &&
+        !qdes_underlay_is_own(f->underlay, &echo->observed)) {
+        note_observed(f, slot, &echo->observed, now);
     }
 }
 

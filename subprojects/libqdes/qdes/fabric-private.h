@@ -93,6 +93,7 @@ typedef struct QdesReceive {
     int n, next;                /* trains */
     size_t offset;              /* in the next one */
     bool by_group;
+    const QdesRxTrain *train;   /* which is worked off now, or NULL */
     bool alone;                 /* it is a single datagram */
     uint32_t slot;              /* of its sender, if known already */
     bool teaches;               /* that one, where MAC addresses are */
@@ -268,6 +269,16 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
 bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
                           const QdesAddr *addr);
 
+/* The address of ours from which the peer in @slot is sent to, if it is still
+ * the one at @to, may be gone: routes shall say. */
+static inline void qdes_fabric_forget_from(QdesFabric *f, uint32_t slot,
+                                           const QdesAddr *to)
+{
+    if (qdes_peers_find(f->peers, to) == slot) {
+        qdes_peers_set_at(f->peers, slot, NULL, 0);
+    }
+}
+
 /* Does who is there accept unfinished checksums? */
 bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
 
@@ -365,8 +376,8 @@ bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size);
 
-/* Send a HELLO to @to, NULL: to the group. */
-void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+/* Send a HELLO to @to, NULL: to the group.  @asks: for one in return. */
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard);
 
 /*
@@ -378,6 +389,9 @@ bool qdes_fabric_may_be_late(int err);
 
 /* The peer in @slot is gone, and all that leads to it. */
 void qdes_fabric_forget(QdesFabric *f, uint32_t slot);
+
+/* The peer in @slot cannot be reached: forget it, but for where it was. */
+void qdes_fabric_lose(QdesFabric *f, uint32_t slot);
 
 /* Forget all peers that the network has reported unreachable. */
 void qdes_fabric_forget_unreachable(QdesFabric *f);
@@ -402,6 +416,9 @@ void qdes_fabric_stop_seeds(QdesFabric *f);
 
 /* Have looked up what is due. */
 void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
+
+/* Interfaces may have other indices: link-local seeds go by their names. */
+void qdes_fabric_rescope_seeds(QdesFabric *f, int64_t now);
 
 /* If @fd is about that, take the answers and return true. */
 bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);

@@ -279,6 +279,20 @@ const QdesFdbEntry *qdes_fdb_lookup(const QdesFdb *fdb,
     return &fdb->entries[slot];
 }
 
+void qdes_fdb_move_owner(QdesFdb *fdb, uint32_t from, uint32_t to)
+{
+    uint32_t slot;
+
+    g_assert(from != to);
+    while ((slot = fdb->owners[from].entries.head) != QDES_CHAIN_NIL) {
+        detach(fdb, slot);
+        make_room(fdb, to, false);
+        attach(fdb, slot, to);
+        fdb->entries[slot].moves++;
+        fdb->totals.moved++;
+    }
+}
+
 size_t qdes_fdb_flush_owner(QdesFdb *fdb, uint32_t owner)
 {
     size_t n = 0;

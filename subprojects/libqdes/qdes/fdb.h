@@ -97,6 +97,9 @@ const QdesFdbEntry *qdes_fdb_lookup(const QdesFdb *fdb,
 /* Forget all entries of @owner.  Returns their number. */
 size_t qdes_fdb_flush_owner(QdesFdb *fdb, uint32_t owner);
 
+/* All that is behind the owner @from is behind @to from now on. */
+void qdes_fdb_move_owner(QdesFdb *fdb, uint32_t from, uint32_t to);
+
 /* Forget the entry of @mac.  Returns whether there was one. */
 bool qdes_fdb_flush_mac(QdesFdb *fdb, const uint8_t mac[QDES_MAC_SIZE]);
 

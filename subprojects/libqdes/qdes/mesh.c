@@ -97,7 +97,8 @@ void qdes_fabric_greet(QdesFabric *f, uint32_t slot, int64_t now)
         heard = QDES_GROUP_NOT_HEARD;
     }
     qdes_peers_set_greeted(f->peers, slot, now);
-    qdes_fabric_send_hello(f, &to, heard);
+    /* Who is proven and says nothing may not know that we forgot it. */
+    qdes_fabric_send_hello(f, &to, !peer->alive, heard);
 }
 
 /* All have been counted. */
@@ -390,11 +391,28 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
                                           (mesh->requests++ ? 1 : 2)));
 }
 
+/*
+ * A port that is proven at another endpoint than before may have moved: its
+ * address has changed, or its NAT's mapping.  Its new place is sure, the old
+ * one may be nobody's; so its MAC addresses are there from now on, also those
+ * that have nothing to say as long as nothing comes to them.
+ */
+static void follow(QdesFabric *f, uint32_t slot)
+{
+    uint32_t other = QDES_PEER_NONE;
+
+    while ((other = qdes_peers_next_same(f->peers, slot, other)) !=
+           QDES_PEER_NONE) {
+        qdes_fdb_move_owner(f->fdb, other, slot);
+    }
+}
+
 void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
     QdesMesh *mesh = &f->mesh;
 
+    follow(f, slot);
     if (is_unicast(f, slot, now)) {
         mesh->n_unicast++;
         if (mesh->next_unicast == INT64_MAX) {
@@ -426,6 +444,7 @@ void qdes_fabric_hurry(QdesFabric *f, int64_t now)
         f->mesh.hurry = f->mesh.n_unicast;
         f->mesh.next_unicast = now;
     }
+    qdes_candidates_hurry(f->mesh.candidates, now);
     qdes_fabric_contact_seeds(f, now);
 }
 

@@ -466,6 +466,7 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
             rx->src = NULL;
             rx->alone = train->size <= train->segment;
         }
+        rx->train = train;
         do {
             size = MIN(train->segment, train->size - rx->offset);
             if (!input(f, train->data + rx->offset, size, &train->from,
@@ -486,6 +487,7 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
             rx->offset = 0;
         }
     }
+    rx->train = NULL;
     while (!f->paused && deliver_next(f, now)) {
         /* Nothing waits for more to come. */
     }
