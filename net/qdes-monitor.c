@@ -101,6 +101,25 @@ static QdesListedPeerList *seeds_info(const QdesStatus *status)
     return list;
 }
 
+static QdesUnreachableList *missed_info(const QdesStatus *status)
+{
+    QdesUnreachableList *list = NULL, **tail = &list;
+    size_t i;
+
+    for (i = 0; i < status->n_missed; i++) {
+        const QdesStatusMissed *missed = &status->missed[i];
+        QdesUnreachable *info = g_new0(QdesUnreachable, 1);
+
+        info->instance = g_strdup_printf("%016" PRIx64, missed->instance);
+        info->address = addr_str(&missed->address);
+        if (missed->relayed) {
+            QDES_QAPI_SET_STR(info, relay, addr_str(&missed->relay));
+        }
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
 static QdesPortSecurity *portsec_info(const QdesStatusPortsec *portsec)
 {
     QdesPortSecurity *info = g_new0(QdesPortSecurity, 1);
@@ -177,10 +196,13 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
         QDES_QAPI_SET_STR(info, blocked_by_loop,
                           g_strdup(status->loop_name));
     }
+    info->relay = status->relay;
+    info->relay_pairs = status->relay_pairs;
     if (status->portsec) {
         QDES_QAPI_SET_STR(info, port_security, portsec_info(status->portsec));
     }
     info->seeds = seeds_info(status);
+    info->unreachable = missed_info(status);
     info->peers = peers_info(status);
     info->fdb = fdb_info(status);
     info->counters = counters_info(&status->counters);

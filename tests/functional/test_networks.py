@@ -101,7 +101,8 @@ def place(net, boot):
 
 def test_all_sections_are_typed():
     assert set(SECTIONS) == {'One host', 'A LAN', 'Wi-Fi', 'A cloud',
-                             'Two homes', 'Kubernetes', 'VXLAN', 'EVPN',
+                             'Two homes', 'Two homes with a relay',
+                             'Kubernetes', 'VXLAN', 'EVPN',
                              'EVPN by one of its hosts', 'EVPN without BGP'}
 
 
@@ -179,21 +180,20 @@ def test_service_records(place):
     place.assert_all_reach_all()
 
 
-def two_homes(place, kinds):
+def two_homes(place, kinds, title='Two homes'):
     """Type that section, with routers of these kinds; returns them."""
     routers = []
     internet = place.net.switch()
     public = place.net.host('public', internet)
-    # The one address it has, so that it is what it answers from.
-    public.ip('addr flush dev eth0', 'addr add 198.51.100.7/24 dev eth0',
-              'route add default dev eth0')
+    # One more address than that which routes prefer to answer from.
+    public.ip('addr add 198.51.100.7/24 dev eth0')
     place.hosts['public'] = public
     for name, kind in zip(('alice', 'bob'), kinds):
         home = Home(place.net, internet, kind, name)
         home.router.ip('route add 198.51.100.0/24 dev eth0')
         place.hosts[name] = home.host
         routers.append(home.router)
-    place.type_section('Two homes')
+    place.type_section(title)
     place.assert_all_reach_all(60)
     return routers
 
@@ -203,6 +203,12 @@ def two_homes(place, kinds):
                                    ('full-cone', 'symmetric')])
 def test_two_homes(place, kinds):
     two_homes(place, kinds)
+
+
+@pytest.mark.parametrize('kinds', [('symmetric', 'symmetric'),
+                                   ('port-restricted', 'symmetric')])
+def test_two_homes_with_a_relay(place, kinds):
+    two_homes(place, kinds, 'Two homes with a relay')
 
 
 def test_mappings_are_kept_open(place):

@@ -47,7 +47,7 @@ static void drain(Model *m)
 
     while (qdes_candidates_next(m->c, m->now, &addr)) {
         spend(m, number_of(&addr), QDES_ECHO_SIZE);
-        fuzz_check(++n <= QDES_CANDIDATE_BURST, "too many at once");
+        fuzz_check(++n <= 2 * QDES_CANDIDATE_BURST, "too many at once");
     }
 }
 
@@ -73,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             m->may[n % ADDRS] += op;
             break;
         case 1:
-            if (qdes_candidates_told(m->c, &addr, 1 + op % TELLERS,
+            if (qdes_candidates_told(m->c, &addr, n, 1 + op % TELLERS,
                                      m->now)) {
                 m->may[n % ADDRS] += QDES_CANDIDATE_TRIES * QDES_ECHO_SIZE;
             }
@@ -110,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             /* All ports of a host, each teller at his turn. */
             for (i = 0; i < 64; i++) {
                 addr.port = 1 + i;
-                if (qdes_candidates_told(m->c, &addr, 1 + i % TELLERS,
+                if (qdes_candidates_told(m->c, &addr, n, 1 + i % TELLERS,
                                          m->now)) {
                     m->may[number_of(&addr)] += QDES_CANDIDATE_TRIES *
                                                 QDES_ECHO_SIZE;
@@ -119,6 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         case 9:
             qdes_candidates_answered(m->c, &addr);
+            qdes_candidates_reward(m->c);
             break;
         case 10:
             qdes_candidates_teller_gone(m->c, 1 + op % TELLERS);

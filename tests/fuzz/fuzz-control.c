@@ -52,17 +52,26 @@ static void check_echo(const QdesWireHeader *header)
 
 static void check_request(const QdesPeersMessage *message)
 {
-    uint8_t data[QDES_PEERS_REQUEST_SIZE];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    const QdesKnown *known = &message->known;
     QdesPeersMessage again;
     QdesWireHeader own;
-    size_t size = qdes_control_encode_request(data, 7, &message->digest);
+    size_t size = qdes_control_encode_request(data, 7, &message->digest,
+                                              known);
 
-    fuzz_check(size == QDES_PEERS_REQUEST_SIZE, "a request's size");
+    fuzz_check(size <= sizeof(data), "a request's size");
     own = read_own(data, size);
     fuzz_check(qdes_control_decode_peers(&again, &own) == QDES_WIRE_OK &&
                again.is_request &&
                memcmp(&again.digest, &message->digest,
-                      sizeof(again.digest)) == 0, "a request changed");
+                      sizeof(again.digest)) == 0 &&
+               again.known.size == known->size, "a request changed");
+    fuzz_check(known->size == 0 ||
+               (again.known.part == known->part &&
+                again.known.parts == known->parts &&
+                again.known.salt == known->salt &&
+                memcmp(again.known.bits, known->bits, known->size) == 0),
+               "a filter changed");
 }
 
 static void check_list(const QdesPeersMessage *message,

@@ -177,7 +177,8 @@ const QdesNetif *__wrap_qdes_underlay_netif(const QdesUnderlay *u);
 QdesAddr __wrap_qdes_underlay_local(const QdesUnderlay *u);
 int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n);
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const void *data, size_t size);
+                                  const QdesAddr *from, const void *data,
+                                  size_t size);
 int __wrap_qdes_underlay_receive(QdesUnderlay *u, int fd,
                                  QdesRxTrain *trains, int max, bool *more);
 size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to);
@@ -262,8 +263,9 @@ int __wrap_qdes_underlay_send(QdesUnderlay *u G_GNUC_UNUSED,
 }
 
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u G_GNUC_UNUSED,
-                                  const QdesAddr *to, const void *data,
-                                  size_t size)
+                                  const QdesAddr *to,
+                                  const QdesAddr *from G_GNUC_UNUSED,
+                                  const void *data, size_t size)
 {
     if (t.error) {
         return -t.error;
@@ -494,9 +496,14 @@ static size_t make_echo(Input *in, QdesWireType type, const QdesAddr *from)
 static size_t make_request(Input *in)
 {
     QdesDigest digest = { { 0 } };
+    const uint8_t *bits;
+    QdesKnown known = { .parts = 1 + input_byte(in) % 4, .salt = 5 };
 
+    known.part = input_byte(in) % known.parts;
+    known.size = input_bytes(in, &bits, 64);
+    known.bits = bits;
     digest.bucket[input_byte(in) % QDES_DIGEST_BUCKETS] = input_u16(in);
-    return qdes_control_encode_request(datagram(), 0, &digest);
+    return qdes_control_encode_request(datagram(), 0, &digest, &known);
 }
 
 /* What a proven peer tells of may be sent the ECHOs for that. */

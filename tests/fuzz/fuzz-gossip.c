@@ -33,11 +33,13 @@ static void check_lists(QdesPeers *peers, uint32_t partner)
     QdesEntry entries[QDES_ENTRIES_MAX];
     uint32_t slot = QDES_PEER_NONE;
     QdesDigest digest, told = { { 0 } };
+    QdesKnown known = { .size = 0 };
+    uint8_t bits[QDES_KNOWN_MAX];
     unsigned n, i;
 
     qdes_gossip_digest(&digest, peers, partner);
-    while ((n = qdes_gossip_list(peers, partner, UINT64_MAX, &slot, entries,
-                                 QDES_ENTRIES_MAX)) > 0) {
+    while ((n = qdes_gossip_list(peers, partner, UINT64_MAX, &known, &slot,
+                                 entries, QDES_ENTRIES_MAX)) > 0) {
         for (i = 0; i < n; i++) {
             fuzz_check(entries[i].addr.scope == 0, "a scope is told");
             told.bucket[qdes_gossip_bucket(entries[i].instance)] ^=
@@ -46,6 +48,14 @@ static void check_lists(QdesPeers *peers, uint32_t partner)
     }
     fuzz_check(qdes_gossip_differ(&digest, &told) == 0,
                "the lists are not what the digest says");
+    /* Who knows all is told nothing. */
+    known.parts = qdes_gossip_parts(peers);
+    known.salt = partner;
+    qdes_gossip_known(&known, bits, peers, partner);
+    slot = QDES_PEER_NONE;
+    fuzz_check(qdes_gossip_list(peers, partner, UINT64_MAX, &known, &slot,
+                                entries, QDES_ENTRIES_MAX) == 0,
+               "what is known is told");
 }
 
 static void check_copies(const QdesPeers *peers)

@@ -36,7 +36,9 @@ CONTROL_MAX = 1200
 NAME_MAX = 63
 ECHO_SIZE = 96
 ENTRY_SIZE = 26
+KNOWN_MAX = 900          # bytes of a filter
 BUCKETS = 64
+RELAY_MAX = 64          # instances in a RELAY-FOR
 HELLO_PADDED = 224      # what a HELLO to the group is padded to
 
 TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
@@ -44,17 +46,19 @@ TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
 (TYPE_DATA, TYPE_HELLO, TYPE_BYE, TYPE_ECHO, TYPE_ECHO_REPLY,
  TYPE_PEERS) = range(6)
 
-FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED', 0x04: 'SUPERFRAME'}
-FLAG_CSUM_PARTIAL, FLAG_SEALED, FLAG_SUPERFRAME = FLAGS
+FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED', 0x04: 'SUPERFRAME',
+         0x08: 'RELAYED'}
+FLAG_CSUM_PARTIAL, FLAG_SEALED, FLAG_SUPERFRAME, FLAG_RELAYED = FLAGS
 CAPABILITIES = {0x00000001: 'CSUM_PARTIAL', 0x00000002: 'SUPERFRAME',
-                0x00000004: 'ECHO'}
-CAP_CSUM_PARTIAL, CAP_SUPERFRAME, CAP_ECHO = CAPABILITIES
+                0x00000004: 'ECHO', 0x00000008: 'RELAY'}
+CAP_CSUM_PARTIAL, CAP_SUPERFRAME, CAP_ECHO, CAP_RELAY = CAPABILITIES
 
 TLVS = {1: 'INSTANCE', 2: 'CAPABILITIES', 3: 'MTU', 4: 'NAME', 5: 'HOLD-TIME',
         6: 'PEERS', 7: 'NONCE', 8: 'OBSERVED', 9: 'PADDING',
-        10: 'GROUP-HEARD', 11: 'DIGEST'}
+        10: 'GROUP-HEARD', 11: 'DIGEST', 12: 'RELAY-FOR', 13: 'KNOWN'}
 (TLV_INSTANCE, TLV_CAPABILITIES, TLV_MTU, TLV_NAME, TLV_HOLD_TIME, TLV_PEERS,
- TLV_NONCE, TLV_OBSERVED, TLV_PADDING, TLV_GROUP_HEARD, TLV_DIGEST) = TLVS
+ TLV_NONCE, TLV_OBSERVED, TLV_PADDING, TLV_GROUP_HEARD, TLV_DIGEST,
+ TLV_RELAY_FOR, TLV_KNOWN) = TLVS
 
 # Result -> counter of the receiver; 'ok' has one for each message type.
 COUNTERS = {
@@ -95,6 +99,7 @@ class Data:
     frame: bytes
     csum_partial: bool = False
     segment_size: int | None = None
+    relayed: bool = False
 
     type = TYPE_DATA
 
@@ -109,6 +114,7 @@ class Hello:
     name: str = ''
     hold_time: int = 0
     group_heard: bool | None = None
+    relay_for: list = dataclasses.field(default_factory=list)
     padded: int = dataclasses.field(default=0, compare=False)
 
     type = TYPE_HELLO
@@ -149,10 +155,38 @@ class EchoReply:
 
 
 @dataclasses.dataclass
+class Known:
+    """Whom the asker knows of a part of all: a Bloom filter, as bytes."""
+    parts: int
+    part: int
+    salt: int
+    filter: bytes
+
+    def is_news(self, entry):
+        """Is the entry in the part, and surely not in the filter?"""
+        parts = max(self.parts, 1)
+        if (entry[2] >> 32) % parts != self.part:
+            return False
+        return not all(self.filter[bit // 8] >> bit % 8 & 1
+                       for bit in self.bits(entry, self.salt,
+                                            len(self.filter)))
+
+    @staticmethod
+    def bits(entry, salt, size):
+        number = hash_entry(*entry) ^ salt
+        for _ in range(4):
+            number = (number ^ number >> 16) * 0x7feb352d & 0xffffffff
+            number = (number ^ number >> 15) * 0x846ca68b & 0xffffffff
+            number ^= number >> 16
+            yield number % (8 * size)
+
+
+@dataclasses.dataclass
 class Request:
     """A PEERS that asks; DIGEST is a list of numbers."""
     netid: int
     digest: list
+    known: Known | None = None
 
     type = TYPE_PEERS
 
@@ -180,16 +214,29 @@ def unpack_endpoint(value):
             int.from_bytes(value[16:18], 'big'))
 
 
+def hash_entry(address, port, instance):
+    number = 0x811c9dc5
+    for byte in pack_endpoint(address, port) + struct.pack('>Q', instance):
+        number = (number ^ byte) * 0x01000193 & 0xffffffff
+    return number
+
+
 def make_digest(entries):
     """The digest of a list of (address, port, instance)."""
     digest = [0] * BUCKETS
-    for address, port, instance in entries:
-        number = 0x811c9dc5
-        for byte in (pack_endpoint(address, port) +
-                     struct.pack('>Q', instance)):
-            number = (number ^ byte) * 0x01000193 & 0xffffffff
-        digest[instance % BUCKETS] ^= number
+    for entry in entries:
+        digest[entry[2] % BUCKETS] ^= hash_entry(*entry)
     return digest
+
+
+def make_known(entries, size, parts=1, part=0, salt=0):
+    """The filter, of SIZE bytes, of those of a list that are in the part."""
+    filter = bytearray(size)
+    for entry in entries:
+        if (entry[2] >> 32) % parts == part:
+            for bit in Known.bits(entry, salt, size):
+                filter[bit // 8] |= 1 << bit % 8
+    return Known(parts, part, salt, bytes(filter))
 
 
 def header(type, netid, flags=0, version=VERSION, magic=MAGIC):
@@ -208,6 +255,7 @@ def encode(message):
     """Return the datagram of a message."""
     if message.type == TYPE_DATA:
         flags = FLAG_CSUM_PARTIAL if message.csum_partial else 0
+        flags |= FLAG_RELAYED if message.relayed else 0
         size = b''
         if message.segment_size is not None:
             flags |= FLAG_SUPERFRAME
@@ -221,7 +269,12 @@ def encode(message):
             out += tlv(TLV_PADDING, bytes(ECHO_SIZE - 4 - len(out)))
         return out
     if isinstance(message, Request):
-        return out + tlv(TLV_DIGEST, struct.pack('>64I', *message.digest))
+        out += tlv(TLV_DIGEST, struct.pack('>64I', *message.digest))
+        if message.known:
+            known = message.known
+            out += tlv(TLV_KNOWN, struct.pack(
+                '>BBI', known.parts, known.part, known.salt) + known.filter)
+        return out
     if isinstance(message, Peers):
         return out + tlv(TLV_PEERS, b''.join(
             pack_endpoint(address, port) + struct.pack('>Q', instance)
@@ -239,6 +292,9 @@ def encode(message):
         out += tlv(TLV_HOLD_TIME, struct.pack('>H', message.hold_time))
     if message.group_heard is not None:
         out += tlv(TLV_GROUP_HEARD, bytes([message.group_heard]))
+    if message.relay_for:
+        out += tlv(TLV_RELAY_FOR, struct.pack(
+            f'>{len(message.relay_for)}Q', *message.relay_for))
     if message.padded:
         out += tlv(TLV_PADDING, bytes(message.padded - len(out) - 4))
     return out
@@ -304,10 +360,12 @@ def split_tlvs(payload):
 
 _LENGTHS = {TLV_INSTANCE: range(8, 9), TLV_CAPABILITIES: range(4, 5),
             TLV_MTU: range(4, 5), TLV_NAME: range(1, NAME_MAX + 1),
-            TLV_HOLD_TIME: range(2, 3), TLV_GROUP_HEARD: range(1, 2)}
+            TLV_HOLD_TIME: range(2, 3), TLV_GROUP_HEARD: range(1, 2),
+            TLV_RELAY_FOR: range(8, 8 * RELAY_MAX + 1, 8)}
 _ECHO_LENGTHS = {TLV_NONCE: range(8, 9), TLV_OBSERVED: range(18, 19)}
 _PEERS_LENGTHS = {TLV_PEERS: range(ENTRY_SIZE, CONTROL_MAX, ENTRY_SIZE),
-                  TLV_DIGEST: range(256, 257)}
+                  TLV_DIGEST: range(256, 257),
+                  TLV_KNOWN: range(7, 6 + KNOWN_MAX + 1)}
 
 
 def _well_formed(payload, lengths):
@@ -337,10 +395,15 @@ def _decode_echo(type, netid, payload):
 
 def _decode_peers(netid, payload):
     known = _well_formed(payload, _PEERS_LENGTHS)
-    if len(known) != 1:
+    if (TLV_PEERS in known) == (TLV_DIGEST in known):
         raise ValueError('not one PEERS or DIGEST')
     if TLV_DIGEST in known:
-        return Request(netid, list(struct.unpack('>64I', known[TLV_DIGEST])))
+        filter = known.get(TLV_KNOWN)
+        return Request(netid, list(struct.unpack('>64I', known[TLV_DIGEST])),
+                       filter and Known(*struct.unpack('>BBI', filter[:6]),
+                                        filter[6:]))
+    if TLV_KNOWN in known:
+        raise ValueError('KNOWN without DIGEST')
     value = known[TLV_PEERS]
     return Peers(netid, [
         (*unpack_endpoint(value[at:]),
@@ -370,7 +433,7 @@ def decode(datagram):
         raise Drop('bad-type', f'{type} ({TYPES.get(type, "unassigned")})')
     allowed = FLAG_SEALED
     if type == TYPE_DATA:
-        allowed |= FLAG_CSUM_PARTIAL
+        allowed |= FLAG_CSUM_PARTIAL | FLAG_RELAYED
         if flags & FLAG_CSUM_PARTIAL:
             allowed |= FLAG_SUPERFRAME
     if flags & ~allowed:
@@ -388,7 +451,7 @@ def decode(datagram):
         if len(payload) > longest:
             raise Drop('frame-long', f'{len(payload)} bytes', type, netid)
         return Data(netid, payload, bool(flags & FLAG_CSUM_PARTIAL),
-                    segment_size)
+                    segment_size, bool(flags & FLAG_RELAYED))
     if len(datagram) > CONTROL_MAX:
         raise Drop('bad-tlv', f'a message of {len(datagram)} bytes', type,
                    netid)
@@ -412,7 +475,9 @@ def decode(datagram):
                  name=clean_name(known.get(TLV_NAME, b'')),
                  hold_time=number(TLV_HOLD_TIME),
                  group_heard=bool(number(TLV_GROUP_HEARD))
-                 if TLV_GROUP_HEARD in known else None)
+                 if TLV_GROUP_HEARD in known else None,
+                 relay_for=[n for n, in struct.iter_unpack(
+                     '>Q', known.get(TLV_RELAY_FOR, b''))])
 
 
 def vector_bytes(vector):

@@ -22,7 +22,7 @@ static bool told(QdesCandidates *c, uint32_t n, uint32_t teller, int64_t now)
 {
     QdesAddr addr = addr_of(n);
 
-    return qdes_candidates_told(c, &addr, teller, now);
+    return qdes_candidates_told(c, &addr, 1, teller, now);
 }
 
 static void heard(QdesCandidates *c, uint32_t n, size_t bytes, int64_t now)
@@ -169,13 +169,13 @@ START_TEST(test_host)
     for (i = 0; i < 200; i++) {
         addr.port = 1 + i;
         addr.ip[15] += _i;
-        n += qdes_candidates_told(c, &addr, 1 + i % 9, 1000);
+        n += qdes_candidates_told(c, &addr, 7, 1 + i % 9, 1000);
     }
     ck_assert_uint_eq(n, QDES_CANDIDATES_HOST);
-    ck_assert(qdes_candidates_told(c, &other, 1, 1000));
+    ck_assert(qdes_candidates_told(c, &other, 7, 1, 1000));
     /* One that came by itself waits for its credit, whoever tells of it. */
     qdes_candidates_heard(c, &addr, 10, 1000);
-    ck_assert(qdes_candidates_told(c, &addr, 1, 1000));
+    ck_assert(qdes_candidates_told(c, &addr, 7, 1, 1000));
     for (now = 1000, n = 0; now < 201000; now += 10) {
         while (qdes_candidates_next(c, now, &got)) {
             n++;
@@ -185,13 +185,13 @@ START_TEST(test_host)
     /* Those given up make room for as many. */
     for (i = n = 0; i < 200; i++) {
         addr.port = 1000 + i;
-        n += qdes_candidates_told(c, &addr, 1, now);
+        n += qdes_candidates_told(c, &addr, 7, 1, now);
     }
     ck_assert_uint_eq(n, QDES_CANDIDATES_HOST);
     qdes_candidates_answered(c, &addr);
     for (i = n = 0; i < 200; i++) {
         addr.port = 1000 + i;
-        n += qdes_candidates_told(c, &addr, 1, now);
+        n += qdes_candidates_told(c, &addr, 7, 1, now);
     }
     ck_assert_uint_eq(n, 200);
     qdes_candidates_free(c);
@@ -337,6 +337,51 @@ START_TEST(test_model)
 }
 END_TEST
 
+/* How many ECHOs go out in a second to such as came and paid. */
+static unsigned in_a_second(QdesCandidates *c, unsigned n, bool prove)
+{
+    unsigned sent = 0, i;
+    int64_t now;
+    QdesAddr addr;
+
+    for (i = 0; i < n; i++) {
+        addr = addr_of(i);
+        qdes_candidates_heard(c, &addr, QDES_ECHO_SIZE, 1000);
+    }
+    for (now = 1000; now < 2000; now++) {
+        while (qdes_candidates_next(c, now, &addr)) {
+            sent++;
+            if (prove) {
+                qdes_candidates_remove(c, &addr);
+                qdes_candidates_reward(c);
+            }
+        }
+        if (qdes_candidates_due(c) <= now) {
+            return 0;           /* it would be called again and again */
+        }
+    }
+    return sent;
+}
+
+/* Those that answer are no reason for others to wait. */
+START_TEST(test_rewards)
+{
+    const unsigned most = QDES_CANDIDATES_EACH;
+    QdesCandidates *c = qdes_candidates_new(10, 1);
+    unsigned sent = in_a_second(c, most, false);
+
+    ck_assert_uint_ge(sent, QDES_CANDIDATE_RATE);
+    ck_assert_uint_le(sent, QDES_CANDIDATE_RATE + QDES_CANDIDATE_BURST);
+    qdes_candidates_free(c);
+    c = qdes_candidates_new(10, 1);
+    sent = in_a_second(c, most, true);
+    ck_assert_uint_ge(sent, QDES_CANDIDATE_SELF_RATE);
+    ck_assert_uint_le(sent, QDES_CANDIDATE_RATE + QDES_CANDIDATE_SELF_RATE +
+                            2 * QDES_CANDIDATE_BURST);
+    qdes_candidates_free(c);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("candidates");
@@ -351,6 +396,7 @@ int main(void)
     tcase_add_test(tc, test_failed);
     tcase_add_test(tc, test_remembered);
     tcase_add_test(tc, test_model);
+    tcase_add_test(tc, test_rewards);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

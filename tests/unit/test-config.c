@@ -22,7 +22,7 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(config.ttl, 1);
     ck_assert_str_eq(config.name, "vm1");
     ck_assert_int_eq(config.ageing_ms, 300000);
-    ck_assert_uint_eq(config.max_macs, 8192);
+    ck_assert_uint_eq(config.max_macs, 32768);
     ck_assert(config.learning);
     ck_assert(config.flood_unknown);
     ck_assert_uint_eq(config.storm, 100000);
@@ -236,6 +236,10 @@ static const struct {
       "flood or drop" },
     { { .has_learning = true, .learning = false, .unknown_unicast = "drop" },
       "unknown-unicast=drop:", "learning=off" },
+    { { .encap = "vxlan", .has_relay = true, .relay = true },
+      "relay=on:", "use encap=qdes" },
+    { { .encap = "vxvde", .has_relay = true, .relay = true },
+      "relay=on:", "which VXVDE does not have" },
     { { .storm_control = "0" }, "storm-control=0:", "off, or 1 to" },
     { { .storm_control = "10000001" }, "storm-control=10000001:",
       "1 to 10000000" },

@@ -10,6 +10,11 @@
  *   test-mesh                  the tests
  *   test-mesh rates N...       packet and byte rates of fabrics of N ports, as
  *                              a table
+ *   test-mesh start N...       only how long it takes until all know all
+ *   test-mesh sample N...      the same as rates, of REALS ports that join
+ *                              N - REALS others, which are no more than a
+ *                              model of what the protocol says: for fabrics
+ *                              that are too large to be simulated whole
  */
 
 #include "unit.h"
@@ -20,15 +25,25 @@
 #include "qdes/bytes.h"
 #include "qdes/control.h"
 #include "qdes/fabric-private.h"
+#include "qdes/gossip.h"
 #include "qdes/status.h"
 
 #define PORT 20804
 #define SECOND 1000000          /* in the time of the simulation */
 #define GROUP_FD(i) (2 * (i))
 #define UNICAST_FD(i) (2 * (i) + 1)
-#define MAX_SECONDS 4096
+#define REALS 32                /* ports of a sample; one more is late */
 
-typedef enum Nat { NAT_NONE, NAT_FULL_CONE, NAT_RESTRICTED } Nat;
+typedef enum Nat {
+    NAT_NONE, NAT_FULL_CONE, NAT_RESTRICTED, NAT_SYMMETRIC
+} Nat;
+
+/* What a symmetric NAT shows of a node to one endpoint. */
+typedef struct Mapping {
+    QdesAddr outside;
+    QdesAddr to;
+    struct Node *node;
+} Mapping;
 
 typedef struct Node {
     unsigned index;
@@ -47,6 +62,12 @@ typedef struct Node {
     int64_t second;
     unsigned most;              /* datagrams sent in any second */
     uint64_t hellos;
+    GHashTable *mappings;       /* endpoint -> Mapping, of a symmetric NAT */
+    bool relay;
+    unsigned frames;            /* that its port got */
+    GByteArray *frame;          /* the last of them */
+    unsigned real;              /* its number in a sample */
+    struct Extra *extra;        /* it is one of the others there */
 } Node;
 
 typedef struct Event {
@@ -57,6 +78,8 @@ typedef struct Event {
     size_t size;
     QdesAddr from;
     bool by_group;
+    unsigned about;             /* of a timer of an extra: whom it is about;
+                                   REALS + 1: it is to ask for peers */
 } Event;
 
 static struct {
@@ -65,11 +88,15 @@ static struct {
     GArray *heap;
     GPtrArray *nodes;
     GHashTable *by_addr;
+    GHashTable *by_mapping;     /* outside -> Mapping */
+    uint16_t next_port;
     GRand *rng;
     const Event *reading;
     bool fuzzed;                /* addresses of nobody are kept count of */
     GHashTable *ledger;         /* address -> bytes that it may be sent */
     unsigned loss;              /* of 1000 datagrams */
+    GPtrArray *reals;           /* of a sample */
+    QdesDigest digest;          /* of its extras */
 } sim;
 
 static Node *node(unsigned i)
@@ -146,20 +173,53 @@ static gboolean same_addr(gconstpointer a, gconstpointer b)
     return qdes_addr_equal(a, b);
 }
 
-static void deliver_to(Node *to, const Node *from, const uint8_t *data,
+/* What @to sees of @n. */
+static const QdesAddr *seen_by(Node *n, const QdesAddr *to)
+{
+    Mapping *mapping;
+
+    if (n->nat != NAT_SYMMETRIC) {
+        return &n->addr;
+    }
+    mapping = g_hash_table_lookup(n->mappings, to);
+    if (!mapping) {
+        mapping = g_new0(Mapping, 1);
+        mapping->outside = n->addr;
+        mapping->outside.port = ++sim.next_port;
+        mapping->to = *to;
+        mapping->node = n;
+        g_hash_table_insert(n->mappings, &mapping->to, mapping);
+        g_hash_table_insert(sim.by_mapping, &mapping->outside, mapping);
+    }
+    return &mapping->outside;
+}
+
+/* Who gets what @from sends to @to; NULL: nobody. */
+static Node *find_node(const QdesAddr *to, const QdesAddr *from)
+{
+    Mapping *mapping = g_hash_table_lookup(sim.by_mapping, to);
+    Node *n = g_hash_table_lookup(sim.by_addr, to);
+
+    if (mapping && mapping->node->nat == NAT_SYMMETRIC) {
+        return qdes_addr_equal(&mapping->to, from) ? mapping->node : NULL;
+    }
+    return n && n->nat != NAT_SYMMETRIC ? n : NULL;
+}
+
+static void deliver_to(Node *to, const QdesAddr *from, const uint8_t *data,
                        size_t size, bool by_group)
 {
     Event e = {
         .when = sim.now + 200 + g_rand_int_range(sim.rng, 0, 20000),
         .node = to->index, .size = size, .by_group = by_group,
-        .from = from->addr,
+        .from = *from,
     };
 
     if (g_rand_int_range(sim.rng, 0, 1000) < (int)sim.loss) {
         return;
     }
     if (to->nat == NAT_RESTRICTED &&
-        !g_hash_table_contains(to->holes, &from->addr)) {
+        !g_hash_table_contains(to->holes, from)) {
         return;
     }
     e.data = g_malloc(QDES_RX_HEADROOM + size);
@@ -191,6 +251,7 @@ static void spend(const QdesAddr *to, size_t size)
 
 static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
 {
+    const QdesAddr *seen;
     Node *other;
     guint i;
 
@@ -202,7 +263,7 @@ static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
         for (i = 0; i < sim.nodes->len; i++) {
             if (i != n->index && node(i)->fabric &&
                 node(i)->island == n->island) {
-                deliver_to(node(i), n, data, size, true);
+                deliver_to(node(i), &n->addr, data, size, true);
             }
         }
         return 0;
@@ -211,12 +272,13 @@ static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
     if (n->nat != NAT_NONE) {
         g_hash_table_add(n->holes, g_memdup2(to, sizeof(*to)));
     }
-    other = g_hash_table_lookup(sim.by_addr, to);
+    seen = seen_by(n, to);
+    other = find_node(to, seen);
     if (!other && sim.fuzzed) {
         spend(to, size);
     }
-    if (other && other->fabric && other->part == n->part) {
-        deliver_to(other, n, data, size, false);
+    if (other && (other->fabric || other->extra) && other->part == n->part) {
+        deliver_to(other, seen, data, size, false);
     }
     return 0;
 }
@@ -235,7 +297,8 @@ const QdesNetif *__wrap_qdes_underlay_netif(const QdesUnderlay *u);
 QdesAddr __wrap_qdes_underlay_local(const QdesUnderlay *u);
 int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n);
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const void *data, size_t size);
+                                  const QdesAddr *from, const void *data,
+                                  size_t size);
 int __wrap_qdes_underlay_receive(QdesUnderlay *u, int fd,
                                  QdesRxTrain *trains, int max, bool *more);
 size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to);
@@ -293,12 +356,36 @@ QdesAddr __wrap_qdes_underlay_local(const QdesUnderlay *u)
 
 int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n)
 {
-    ck_abort_msg("no frames are sent in this test");
-    return -EIO;
+    uint8_t datagram[2048];
+    struct iovec iov[8];
+    uint8_t *end;
+    int i, j, pieces;
+    size_t size;
+
+    for (i = 0; i < n; i++) {
+        for (; trains[i].sent < trains[i].size; trains[i].sent += size) {
+            size = MIN(trains[i].segment, trains[i].size - trains[i].sent);
+            ck_assert_uint_le(size, sizeof(datagram));
+            pieces = qdes_train_slice(&trains[i], trains[i].sent, size, iov,
+                                      G_N_ELEMENTS(iov));
+            ck_assert_int_ge(pieces, 1);
+            end = datagram;
+            for (j = 0; j < pieces; j++) {
+                memcpy(end, iov[j].iov_base, iov[j].iov_len);
+                end += iov[j].iov_len;
+            }
+            if (transmit(of(u), trains[i].flood ? NULL : &trains[i].to,
+                         datagram, size) < 0) {
+                return i ? i : -ENODEV;
+            }
+        }
+    }
+    return n;
 }
 
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const void *data, size_t size)
+                                  const QdesAddr *from, const void *data,
+                                  size_t size)
 {
     return transmit(of(u), to, data, size);
 }
@@ -355,6 +442,15 @@ uint64_t __wrap_qdes_underlay_drops(QdesUnderlay *u)
 static QdesDelivery host_deliver(void *opaque, const struct iovec *iov,
                                  int iovcnt, size_t size)
 {
+    Node *n = opaque;
+    int i;
+
+    n->frames++;
+    g_byte_array_set_size(n->frame, 0);
+    for (i = 0; i < iovcnt; i++) {
+        g_byte_array_append(n->frame, iov[i].iov_base, iov[i].iov_len);
+    }
+    ck_assert_uint_eq(n->frame->len, size);
     return QDES_DELIVERED;
 }
 
@@ -420,6 +516,8 @@ static void begin(const char *test)
     sim.heap = g_array_new(false, false, sizeof(Event));
     sim.nodes = g_ptr_array_new_with_free_func(g_free);
     sim.by_addr = g_hash_table_new(hash_addr, same_addr);
+    sim.by_mapping = g_hash_table_new(hash_addr, same_addr);
+    sim.next_port = 40000;
     sim.ledger = g_hash_table_new_full(hash_addr, same_addr, g_free, g_free);
 }
 
@@ -430,6 +528,8 @@ static Node *add_node(void)
     n->index = sim.nodes->len;
     n->addr = n->inside = addr_of(10, n->index + 1);
     n->holes = g_hash_table_new_full(hash_addr, same_addr, g_free, NULL);
+    n->mappings = g_hash_table_new_full(hash_addr, same_addr, NULL, g_free);
+    n->frame = g_byte_array_new();
     g_ptr_array_add(sim.nodes, n);
     g_hash_table_insert(sim.by_addr, &n->addr, n);
     return n;
@@ -457,6 +557,7 @@ static void start(Node *n, const Node *seed)
         config.peers = peers;
         config.n_peers = 1;
     }
+    config.relay = n->relay;
     config.has_group = n->island != 0;
     n->netif.index = n->island;
     n->joined = sim.now;
@@ -491,16 +592,26 @@ static void end(void)
             kill_node(node(i));
         }
         g_hash_table_destroy(node(i)->holes);
+        g_hash_table_destroy(node(i)->mappings);
+        g_byte_array_free(node(i)->frame, true);
+        g_free(node(i)->extra);
     }
     while (sim.heap->len) {
         g_free(pop().data);
     }
     g_array_free(sim.heap, true);
     g_hash_table_destroy(sim.by_addr);
+    g_hash_table_destroy(sim.by_mapping);
     g_hash_table_destroy(sim.ledger);
     g_ptr_array_free(sim.nodes, true);
+    if (sim.reals) {
+        g_ptr_array_free(sim.reals, true);
+    }
     g_rand_free(sim.rng);
 }
+
+static void take_extra(Node *n, const Event *e);
+static void tend_extra(Node *n, unsigned about);
 
 /* Until @until, in us. */
 static void run(int64_t until)
@@ -521,6 +632,10 @@ static void run(int64_t until)
                                                     : UNICAST_FD(e.node),
                               QDES_WATCH_READ, ms());
             sim.reading = NULL;
+        } else if (n->extra && e.data) {
+            take_extra(n, &e);
+        } else if (n->extra) {
+            tend_extra(n, e.about);
         }
         g_free(e.data);
     }
@@ -618,18 +733,18 @@ static unsigned most_sent(void)
     guint i;
 
     for (i = 0; i < sim.nodes->len; i++) {
-        most = MAX(most, node(i)->most);
+        if (node(i)->fabric) {
+            most = MAX(most, node(i)->most);
+        }
     }
     return most;
 }
 
-static Rates measure(unsigned n)
+static Rates measure_start(unsigned n)
 {
     int64_t interval = interval_us(n);
-    uint64_t packets = 0, bytes = 0;
+    Rates r = { 0 };
     int64_t took;
-    Rates r;
-    guint i;
 
     start_all(n);
     took = wait_known(n - 1, 2 * interval);
@@ -637,6 +752,16 @@ static Rates measure(unsigned n)
                   PRIi64 " s", n, 2 * interval / SECOND);
     r.join_s = took / 1e6 + 1;
     r.join_most = most_sent();
+    return r;
+}
+
+static Rates measure(unsigned n)
+{
+    Rates r = measure_start(n);
+    int64_t interval = interval_us(n);
+    uint64_t packets = 0, bytes = 0;
+    int64_t took;
+    guint i;
 
     run(sim.now + 2 * interval);
     reset_counts();
@@ -799,6 +924,228 @@ START_TEST(test_nat)
 }
 END_TEST
 
+/* Relays: numbers 0 and 1 are public, and relay; 2 is public and does not;
+ * 3 to 5 are behind symmetric NATs. */
+
+enum { RELAY_NODES = 6, HOME = 3 };
+
+static uint64_t counter(const Node *n, QdesCounter which)
+{
+    return n->fabric->stats.value[which];
+}
+
+static const uint8_t *mac_of(unsigned i)
+{
+    static uint8_t macs[RELAY_NODES + 1][6];
+
+    ck_assert_uint_le(i, RELAY_NODES);
+    return unit_mac(macs[i], 100 + i);
+}
+
+static void forget_frames(void)
+{
+    guint i;
+
+    for (i = 0; i < sim.nodes->len; i++) {
+        node(i)->frames = 0;
+    }
+}
+
+/* Number @from sends a frame to @dst, and it arrives. */
+static void send_frame(unsigned from, const uint8_t *dst)
+{
+    uint8_t frame[60] = { 0 };
+    struct iovec iov = { frame, sizeof(frame) };
+
+    memcpy(frame, dst, 6);
+    memcpy(frame + 6, mac_of(from), 6);
+    frame[12] = 0x88;
+    frame[13] = 0xb5;
+    frame[14] = g_rand_int(sim.rng);
+    forget_frames();
+    ck_assert(qdes_fabric_send(node(from)->fabric, &iov, 1, ms()));
+    qdes_fabric_flush(node(from)->fabric, ms());
+    run(sim.now + SECOND / 5);
+}
+
+/* Those who got it once, a bit for each; nobody gets it twice. */
+static unsigned got_frame(void)
+{
+    unsigned who = 0;
+    guint i;
+
+    for (i = 0; i < sim.nodes->len; i++) {
+        ck_assert_uint_le(node(i)->frames, 1);
+        who |= node(i)->frames << i;
+    }
+    return who;
+}
+
+/* All floods come to all who are there, once. */
+static void assert_floods(unsigned there)
+{
+    static const uint8_t broadcast[6] = { 255, 255, 255, 255, 255, 255 };
+    unsigned i;
+
+    for (i = 0; i < RELAY_NODES; i++) {
+        if (there >> i & 1) {
+            send_frame(i, broadcast);
+            ck_assert_msg(got_frame() == (there & ~(1u << i)),
+                          "%x of %x got what %u flooded", got_frame(), there,
+                          i);
+        }
+    }
+}
+
+/* The number of who relays between numbers @a and @b. */
+static unsigned relay_between(unsigned a, unsigned b)
+{
+    QdesDetour *there = qdes_detours_find(&node(a)->fabric->detours,
+                                          node(b)->fabric->instance);
+    QdesDetour *back = qdes_detours_find(&node(b)->fabric->detours,
+                                         node(a)->fabric->instance);
+    unsigned i;
+
+    ck_assert_ptr_nonnull(there);
+    ck_assert_ptr_nonnull(back);
+    for (i = 0; i < 2; i++) {
+        if (node(i)->fabric && there->relay == node(i)->fabric->instance) {
+            ck_assert_uint_eq(back->relay, there->relay);
+            return i;
+        }
+    }
+    ck_abort_msg("nobody relays between %u and %u", a, b);
+    return 0;
+}
+
+static void start_relays(bool relay)
+{
+    unsigned i;
+
+    for (i = 0; i < RELAY_NODES; i++) {
+        add_node()->relay = relay && i < 2;
+        if (i >= HOME) {
+            put_behind_nat(node(i), NAT_SYMMETRIC);
+        }
+        start(node(i), i ? node(0) : NULL);
+        run(sim.now + SECOND);
+    }
+    run(sim.now + 60 * SECOND);
+    for (i = 0; i < RELAY_NODES; i++) {
+        ck_assert_uint_eq(n_known(node(i)), i < HOME ? 5 : 3);
+        ck_assert_uint_eq(node(i)->fabric->detours.n, i < HOME ? 0 : 2);
+    }
+}
+
+START_TEST(test_relay)
+{
+    unsigned way, there, i, j;
+    Node *hostile;
+
+    begin("test_relay");
+    start_relays(true);
+    assert_floods(0x3f);
+    ck_assert_uint_eq(counter(node(2), QDES_COUNTER_relay_frames), 0);
+
+    /* Unicast goes by the one relay, and to nobody else. */
+    for (i = HOME; i < RELAY_NODES; i++) {
+        for (j = HOME; j < RELAY_NODES; j++) {
+            if (i == j) {
+                continue;
+            }
+            way = relay_between(i, j);
+            node(way)->fabric->stats.value[QDES_COUNTER_rx_relayed] = 0;
+            node(way)->fabric->stats.value[QDES_COUNTER_rx_datagrams] = 0;
+            send_frame(i, mac_of(j));
+            ck_assert_uint_eq(got_frame(), 1u << j);
+            ck_assert_mem_eq(node(j)->frame->data + 6, mac_of(i), 6);
+            ck_assert_uint_eq(counter(node(way), QDES_COUNTER_rx_relayed), 1);
+        }
+    }
+    send_frame(HOME, mac_of(RELAY_NODES));  /* which nobody has */
+    ck_assert_uint_eq(got_frame(), 0x37);
+
+    /* Who is not proven asks in vain; who is, gets what it asked for only. */
+    hostile = add_node();
+    hostile->part = node(0)->part;
+    {
+        QdesWireHello hello = { .instance = 4711, .hold_time = 600 };
+        uint64_t wants[] = { node(HOME)->fabric->instance };
+        uint8_t data[QDES_WIRE_HELLO_MAX];
+        size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0,
+                                             &hello);
+
+        size = qdes_wire_add_relay_for(data, size, wants, 1);
+        i = qdes_relay_size(node(0)->fabric->relay);
+        transmit(hostile, &node(0)->addr, data, size);
+        transmit(hostile, &node(2)->addr, data, size);
+        run(sim.now + SECOND / 5);
+        ck_assert_uint_eq(qdes_relay_size(node(0)->fabric->relay), i);
+        ck_assert_uint_eq(counter(node(0), QDES_COUNTER_relay_refused), 1);
+        ck_assert_uint_eq(counter(node(2), QDES_COUNTER_relay_refused), 1);
+    }
+
+    /* A relay is killed: the other does it. */
+    way = relay_between(HOME, HOME + 1);
+    kill_node(node(way));
+    there = 0x3f & ~(1u << way);
+    run(sim.now + 90 * SECOND);
+    ck_assert_uint_eq(relay_between(HOME, HOME + 1), 1 - way);
+    assert_floods(there);
+    send_frame(HOME, mac_of(HOME + 1));
+    ck_assert_uint_eq(got_frame(), 1u << (HOME + 1));
+
+    /* The other, too: the rest goes on. */
+    kill_node(node(1 - way));
+    run(sim.now + 90 * SECOND);
+    send_frame(HOME, mac_of(HOME + 1));
+    ck_assert_uint_eq(got_frame(), 1u << 2);
+    send_frame(2, mac_of(HOME));
+    ck_assert_uint_eq(got_frame(), 1u << HOME);
+    end();
+}
+END_TEST
+
+/* They reach each other one day: the relay has nothing to do any more. */
+START_TEST(test_relay_no_longer)
+{
+    unsigned i;
+
+    begin("test_relay_no_longer");
+    start_relays(true);
+    assert_floods(0x3f);
+    for (i = HOME; i < RELAY_NODES; i++) {
+        node(i)->nat = NAT_NONE;
+    }
+    run(sim.now + 200 * SECOND);
+    for (i = 0; i < RELAY_NODES; i++) {
+        ck_assert_uint_eq(n_known(node(i)), 5);
+        ck_assert_uint_eq(node(i)->fabric->detours.n, 0);
+    }
+    ck_assert_uint_eq(qdes_relay_size(node(0)->fabric->relay), 0);
+    ck_assert_uint_eq(qdes_relay_size(node(1)->fabric->relay), 0);
+    assert_floods(0x3f);
+    send_frame(HOME, mac_of(HOME + 1));
+    ck_assert_uint_eq(got_frame(), 1u << (HOME + 1));
+    end();
+}
+END_TEST
+
+START_TEST(test_relay_off)
+{
+    static const uint8_t broadcast[6] = { 255, 255, 255, 255, 255, 255 };
+
+    begin("test_relay_off");
+    start_relays(false);
+    send_frame(HOME, broadcast);
+    ck_assert_uint_eq(got_frame(), 0x07);
+    send_frame(2, broadcast);
+    ck_assert_uint_eq(got_frame(), 0x3b);
+    ck_assert_uint_eq(node(HOME)->fabric->detours.all[0].relay, 0);
+    end();
+}
+END_TEST
+
 /* Anything, said to come from addresses of nobody. */
 static size_t forge(uint8_t *data, const Node *n)
 {
@@ -806,6 +1153,8 @@ static size_t forge(uint8_t *data, const Node *n)
                             .capabilities = QDES_WIRE_CAP_ECHO, };
     QdesEcho echo = { .nonce = g_rand_int(sim.rng), .observed = n->addr };
     QdesDigest digest = { { g_rand_int(sim.rng) } };
+    QdesKnown known = { .part = g_rand_int(sim.rng) % 2, .size = 1,
+                        .bits = (const uint8_t *)"" };
     QdesEntry entries[QDES_ENTRIES_MAX];
     unsigned i;
     size_t size;
@@ -816,7 +1165,7 @@ static size_t forge(uint8_t *data, const Node *n)
     case 1:
         return qdes_control_encode_echo(data, QDES_WIRE_ECHO_REPLY, 0, &echo);
     case 2:
-        return qdes_control_encode_request(data, 0, &digest);
+        return qdes_control_encode_request(data, 0, &digest, &known);
     case 3:
         for (i = 0; i < QDES_ENTRIES_MAX; i++) {
             entries[i].addr = addr_of(99, g_rand_int(sim.rng) % 1000);
@@ -1014,6 +1363,7 @@ START_TEST(test_busy_peers)
 {
     QdesEntry entry = { .addr = addr_of(66, 1), .instance = 1 };
     QdesDigest digest = { { 1 } };
+    QdesKnown known = { .size = 0 };
     uint8_t data[QDES_WIRE_CONTROL_MAX];
     uint64_t before;
     QdesStats *stats;
@@ -1026,7 +1376,7 @@ START_TEST(test_busy_peers)
     run(sim.now + 20 * SECOND);
     stats = &node(0)->fabric->stats;
     before = stats->value[QDES_COUNTER_peers_unanswered];
-    size = qdes_control_encode_request(data, 0, &digest);
+    size = qdes_control_encode_request(data, 0, &digest, &known);
     for (i = 1; i < 200; i++) {
         transmit(node(i), &node(0)->addr, data, size);
     }
@@ -1066,7 +1416,291 @@ START_TEST(test_rtt)
 }
 END_TEST
 
+/*
+ * A sample of a large fabric: REALS ports of the real code among extras.
+ *
+ * An extra does what the protocol asks of a port that is settled, and no more:
+ * it knows all extras, answers ECHOs, proves reals that said HELLO to it by an
+ * ECHO of its own, and then says HELLO; sends each HELLO and ECHO once in T;
+ * asks one peer in T; answers questions.  What goes from one extra to another
+ * is not simulated.  No extra is told of a real by others: so each has to be
+ * found by the real itself, which is the longest that it can take.
+ */
+typedef struct Extra {
+    uint64_t instance;
+    struct {
+        bool said_hello, proven;
+        int64_t tried, answered; /* us, 0: not yet */
+    } of[REALS + 1];
+} Extra;
+
+static int64_t extra_interval(void)
+{
+    return interval_us(sim.nodes->len - 1);
+}
+
+static Node *real(unsigned i)
+{
+    return sim.reals->pdata[i];
+}
+
+static QdesEntry entry_of(const Node *n)
+{
+    QdesEntry entry = { .addr = n->addr };
+
+    entry.instance = n->extra ? n->extra->instance : n->fabric->instance;
+    return entry;
+}
+
+static void toggle(QdesDigest *digest, const Node *n)
+{
+    QdesEntry entry = entry_of(n);
+
+    digest->bucket[qdes_gossip_bucket(entry.instance)] ^=
+        qdes_gossip_hash(&entry);
+}
+
+static bool extra_knows(const Node *n, unsigned i)
+{
+    return n->extra->of[i].said_hello && n->extra->of[i].proven;
+}
+
+/* Whom an extra would tell real number @i of. */
+static QdesDigest extra_digest(const Node *n, unsigned i)
+{
+    QdesDigest digest = sim.digest;
+    guint j;
+
+    toggle(&digest, n);
+    for (j = 0; j < sim.reals->len; j++) {
+        if (j != i && extra_knows(n, j)) {
+            toggle(&digest, real(j));
+        }
+    }
+    return digest;
+}
+
+static void extra_hello(Node *n, unsigned i)
+{
+    QdesWireHello hello = {
+        .instance = n->extra->instance,
+        .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL | QDES_WIRE_CAP_ECHO |
+                        QDES_WIRE_CAP_SUPERFRAME,
+        .mtu = QDES_FRAME_MAX,
+        .hold_time = QDES_HOLDS * extra_interval() / SECOND,
+        .group_heard = QDES_GROUP_NOT_HEARD,
+        .name = "node",
+    };
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+
+    transmit(n, &real(i)->addr, data,
+             qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello));
+}
+
+static void extra_echo(Node *n, unsigned i, QdesWireType type, uint64_t nonce)
+{
+    QdesEcho echo = { .nonce = nonce, .observed = real(i)->addr };
+    uint8_t data[QDES_ECHO_SIZE];
+
+    transmit(n, &real(i)->addr, data,
+             qdes_control_encode_echo(data, type, 0, &echo));
+}
+
+static void extra_list(Node *n, unsigned i, const QdesPeersMessage *asked)
+{
+    QdesDigest ours = extra_digest(n, i);
+    uint64_t differ = qdes_gossip_differ(&ours, &asked->digest);
+    QdesEntry entries[QDES_ENTRIES_MAX];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    guint begin = g_rand_int_range(sim.rng, 0, sim.nodes->len);
+    unsigned filled = 0, sent = 0;
+    const Node *other;
+    guint j;
+
+    for (j = 0; differ && j < sim.nodes->len && sent < 6; j++) {
+        other = node((begin + j) % sim.nodes->len);
+        if (other != n && other != real(i) &&
+            (other->extra || extra_knows(n, other->real))) {
+            entries[filled] = entry_of(other);
+            filled +=
+                differ >> qdes_gossip_bucket(entries[filled].instance) & 1 &&
+                (!asked->known.size ||
+                 qdes_gossip_is_news(&asked->known, &entries[filled]));
+        }
+        if (filled == QDES_ENTRIES_MAX ||
+            (filled && j == sim.nodes->len - 1)) {
+            transmit(n, &real(i)->addr, data,
+                     qdes_control_encode_list(data, 0, entries, filled));
+            filled = 0;
+            sent++;
+        }
+    }
+}
+
+static void take_extra(Node *n, const Event *e)
+{
+    Node *from = g_hash_table_lookup(sim.by_addr, &e->from);
+    unsigned i = from->real;
+    QdesPeersMessage message;
+    QdesWireHeader header;
+    QdesEcho echo;
+
+    ck_assert_int_eq(qdes_wire_decode(&header, e->data + QDES_RX_HEADROOM,
+                                      e->size), QDES_WIRE_OK);
+    if (header.type == QDES_WIRE_HELLO) {
+        n->extra->of[i].said_hello = true;
+    } else if (header.type == QDES_WIRE_ECHO) {
+        qdes_control_decode_echo(&echo, &header);
+        extra_echo(n, i, QDES_WIRE_ECHO_REPLY, echo.nonce);
+    } else if (header.type == QDES_WIRE_ECHO_REPLY) {
+        if (!n->extra->of[i].proven) {
+            n->extra->of[i].proven = true;
+            extra_hello(n, i);
+            push((Event) {
+                .node = n->index, .about = i, .when = sim.now +
+                g_rand_double(sim.rng) * extra_interval() });
+        }
+    } else if (header.type == QDES_WIRE_PEERS) {
+        ck_assert_int_eq(qdes_control_decode_peers(&message, &header),
+                         QDES_WIRE_OK);
+        if (message.is_request && n->extra->of[i].proven &&
+            (!n->extra->of[i].answered ||
+             sim.now - n->extra->of[i].answered >= 2 * SECOND)) {
+            n->extra->of[i].answered = sim.now;
+            extra_list(n, i, &message);
+        }
+    }
+    /* It has paid for an ECHO by then. */
+    if (n->extra->of[i].said_hello && !n->extra->of[i].proven &&
+        (!n->extra->of[i].tried ||
+         sim.now - n->extra->of[i].tried >= SECOND)) {
+        n->extra->of[i].tried = sim.now;
+        extra_echo(n, i, QDES_WIRE_ECHO, 1);
+    }
+}
+
+static void extra_ask(Node *n)
+{
+    Node *drawn = node(g_rand_int_range(sim.rng, 0, sim.nodes->len));
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    QdesKnown nothing = { .size = 0 };
+    QdesDigest digest;
+
+    if (drawn->fabric && extra_knows(n, drawn->real)) {
+        digest = extra_digest(n, drawn->real);
+        transmit(n, &drawn->addr, data,
+                 qdes_control_encode_request(data, 0, &digest, &nothing));
+    }
+}
+
+static void tend_extra(Node *n, unsigned about)
+{
+    if (about == REALS + 1) {
+        extra_ask(n);
+    } else {
+        extra_hello(n, about);
+        extra_echo(n, about, QDES_WIRE_ECHO, 1);
+    }
+    push((Event) { .node = n->index, .about = about,
+                   .when = sim.now + extra_interval() });
+}
+
+static void start_real(void)
+{
+    Node *n = add_node();
+
+    n->real = sim.reals->len;
+    g_ptr_array_add(sim.reals, n);
+    start(n, node(0));
+}
+
+/* Do all reals know all, and all extras all reals? */
+static bool sample_knows(void)
+{
+    guint i, j;
+
+    if (!all_know(sim.nodes->len - 1)) {
+        return false;
+    }
+    for (i = 0; i < sim.nodes->len; i++) {
+        for (j = 0; node(i)->extra && j < sim.reals->len; j++) {
+            if (!extra_knows(node(i), j)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static double wait_sample(void)
+{
+    int64_t from = sim.now;
+
+    while (!sample_knows()) {
+        ck_assert_msg(sim.now - from <= 2 * extra_interval(),
+                      "they do not know each other after two intervals");
+        run(sim.now + SECOND / 10);
+    }
+    return (sim.now - from) / 1e6;
+}
+
+static Rates measure_sample(unsigned n)
+{
+    int64_t interval = interval_us(n);
+    Rates r = { 0 };
+    Node *extra;
+    unsigned i;
+
+    ck_assert_uint_gt(n, REALS);
+    sim.reals = g_ptr_array_new();
+    for (i = 0; i < n - REALS; i++) {
+        extra = add_node();
+        extra->extra = g_new0(Extra, 1);
+        extra->extra->instance = host_random(NULL);
+        toggle(&sim.digest, extra);
+        push((Event) { .node = i, .about = REALS + 1, .when = sim.now +
+                       g_rand_double(sim.rng) * interval });
+    }
+    for (i = 0; i < REALS; i++) {
+        start_real();
+        run(sim.now + SECOND / REALS);
+    }
+    r.join_s = wait_sample() + 1;
+    r.join_most = most_sent();
+
+    run(sim.now + 2 * interval);
+    reset_counts();
+    run(sim.now + 2 * interval);
+    ck_assert(sample_knows());
+    for (i = 0; i < REALS; i++) {
+        r.packets += real(i)->sent * 1e6 / REALS / (2 * interval);
+        r.bytes += real(i)->sent_bytes * 1e6 / REALS / (2 * interval);
+    }
+    r.most = most_sent();
+
+    reset_counts();
+    start_real();
+    r.late_s = wait_sample();
+    r.late_most = most_sent();
+    return r;
+}
+
+/* What test-mesh sample does. */
+START_TEST(test_sample)
+{
+    Rates r;
+
+    begin("test_sample");
+    r = measure_sample(300);
+    ck_assert(r.packets > 58 && r.packets < 62);
+    ck_assert(r.join_s < 12);
+    ck_assert(r.late_s < 12);
+    end();
+}
+END_TEST
+
 static char **rate_sizes;
+static Rates (*rate_measure)(unsigned n);
 
 START_TEST(test_rates)
 {
@@ -1074,12 +1708,20 @@ START_TEST(test_rates)
     int i;
 
     printf("| ports | all know all after | most datagrams of one port in a "
-           "second until then | settled: datagrams/s | bytes/s | most of one "
-           "port in a second | one more is known to all after |\n"
-           "|---|---|---|---|---|---|---|\n");
+           "second until then |%s\n",
+           rate_measure == measure_start ? "\n|---|---|---|" :
+           " settled: datagrams/s | bytes/s | most of one port in a second | "
+           "one more is known to all after |\n|---|---|---|---|---|---|---|");
     for (i = 0; rate_sizes[i]; i++) {
         begin("rates");
-        r = measure(strtoul(rate_sizes[i], NULL, 10));
+        r = rate_measure(strtoul(rate_sizes[i], NULL, 10));
+        if (rate_measure == measure_start) {
+            printf("| %s | %.1f s | %u |\n", rate_sizes[i], r.join_s,
+                   r.join_most);
+            fflush(stdout);
+            end();
+            continue;
+        }
         printf("| %s | %.1f s | %u | %.1f | %.0f | %u | %.1f s |\n",
                rate_sizes[i], r.join_s, r.join_most, r.packets, r.bytes,
                r.most, r.late_s);
@@ -1111,8 +1753,13 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("mesh");
     TCase *tc = tcase_create("mesh");
 
-    if (argc > 2 && g_str_equal(argv[1], "rates")) {
+    if (argc > 2) {
         rate_sizes = argv + 2;
+        rate_measure = g_str_equal(argv[1], "rates") ? measure :
+                       g_str_equal(argv[1], "start") ? measure_start :
+                       g_str_equal(argv[1], "sample") ? measure_sample : NULL;
+    }
+    if (rate_measure) {
         return print_rates();
     }
     tcase_set_timeout(tc, 100);
@@ -1121,12 +1768,16 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_mixed);
     tcase_add_test(tc, test_split);
     tcase_add_loop_test(tc, test_nat, 0, 2);
+    tcase_add_test(tc, test_relay);
+    tcase_add_test(tc, test_relay_no_longer);
+    tcase_add_test(tc, test_relay_off);
     tcase_add_loop_test(tc, test_forged_sources, 0, 2);
     tcase_add_test(tc, test_absurd_lists);
     tcase_add_test(tc, test_victim);
     tcase_add_test(tc, test_strangers);
     tcase_add_test(tc, test_busy_peers);
     tcase_add_test(tc, test_rtt);
+    tcase_add_test(tc, test_sample);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

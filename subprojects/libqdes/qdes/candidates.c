@@ -16,8 +16,6 @@
 #define BUCKETS 1024
 #define HOSTS 4096
 #define MAX_CREDIT (1 << 20)    /* bytes */
-#define SPACING_MS (1000 / QDES_CANDIDATE_RATE)
-#define BURST_MS ((QDES_CANDIDATE_BURST - 1) * SPACING_MS)
 #define NOBODY 0                /* its teller: it came by itself */
 
 /* The queues: by the number of ECHOs sent, and two more. */
@@ -27,8 +25,22 @@ enum {
     N_QUEUES
 };
 
+#define MAX_REWARDS 50
+
+/* The rates, and which queues are subject to each. */
+typedef enum Pace { ALL, SELF, N_PACES } Pace;
+
+static const struct {
+    unsigned first, end;
+    int64_t spacing;            /* ms */
+} paces[N_PACES] = {
+    [ALL] = { 0, WAITING, 1000 / QDES_CANDIDATE_RATE },
+    [SELF] = { READY, WAITING, 1000 / QDES_CANDIDATE_SELF_RATE },
+};
+
 typedef struct Candidate {
     QdesAddr addr;
+    uint64_t instance;          /* as was said last, 0: it was not */
     uint32_t teller;
     uint32_t credit;            /* bytes that may be sent to it */
     uint8_t tries;              /* ECHOs sent */
@@ -48,7 +60,8 @@ typedef struct Remembered {
 struct QdesCandidates {
     uint64_t seed;
     int64_t interval;
-    int64_t allowed;            /* when the next ECHO would be on time */
+    int64_t allowed[N_PACES];   /* when the next ECHO would be on time */
+    unsigned rewards;           /* ECHOs at the pace of SELF */
     uint32_t size;
     uint32_t max_tellers;
     uint32_t *count;            /* of each teller; the last are gone */
@@ -268,12 +281,13 @@ static bool may_be_told(QdesCandidates *c, const QdesAddr *addr)
 }
 
 bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
-                          uint32_t teller, int64_t now)
+                          uint64_t instance, uint32_t teller, int64_t now)
 {
     uint32_t i = find(c, addr);
 
     g_assert(teller != NOBODY && teller <= c->max_tellers);
     if (i != NIL) {
+        c->all[i].instance = instance;
         if (c->all[i].teller == NOBODY &&
             c->count[teller] < QDES_CANDIDATES_EACH &&
             may_be_told(c, addr)) {
@@ -289,6 +303,7 @@ bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
     if (i == NIL) {
         return false;
     }
+    c->all[i].instance = instance;
     enqueue(c, i, 0, now);
     return true;
 }
@@ -311,6 +326,15 @@ void qdes_candidates_teller_gone(QdesCandidates *c, uint32_t teller)
     }
 }
 
+uint64_t qdes_candidates_instance(QdesCandidates *c, const QdesAddr *addr,
+                                  bool *silent)
+{
+    uint32_t i = find(c, addr);
+
+    *silent = i != NIL && c->all[i].tries > QDES_CANDIDATE_QUICK;
+    return i == NIL ? 0 : c->all[i].instance;
+}
+
 bool qdes_candidates_pay(QdesCandidates *c, const QdesAddr *addr, size_t bytes)
 {
     uint32_t i = find(c, addr);
@@ -320,6 +344,11 @@ bool qdes_candidates_pay(QdesCandidates *c, const QdesAddr *addr, size_t bytes)
     }
     c->all[i].credit -= bytes;
     return true;
+}
+
+void qdes_candidates_reward(QdesCandidates *c)
+{
+    c->rewards = MIN(c->rewards + 1, MAX_REWARDS);
 }
 
 static void find_remembered_due(QdesCandidates *c)
@@ -381,22 +410,34 @@ void qdes_candidates_remember(QdesCandidates *c, const QdesAddr *addr,
     find_remembered_due(c);
 }
 
+void qdes_candidates_hurry(QdesCandidates *c, int64_t now)
+{
+    int i;
+
+    for (i = 0; i < QDES_REMEMBERED; i++) {
+        c->remembered[i].next = MIN(c->remembered[i].next, now);
+    }
+    find_remembered_due(c);
+}
+
 /* How long one waits that has had @tries ECHOs. */
 static int64_t wait_after(const QdesCandidates *c, unsigned tries)
 {
-    static const int16_t first[] = { 0, 1000, 1000, 2000, 4000 };
+    static const int16_t first[QDES_CANDIDATE_QUICK] = {
+        0, 1000, 1000, 2000, 4000,
+    };
 
     return tries < G_N_ELEMENTS(first) ? first[tries] : c->interval;
 }
 
-/* The queue whose head is due first, and when; N_QUEUES: none. */
-static unsigned first_queue(const QdesCandidates *c, int64_t *due)
+/* The queue of @pace whose head is due first, and when; N_QUEUES: none. */
+static unsigned first_queue(const QdesCandidates *c, Pace pace, int64_t *due)
 {
     unsigned i, first = N_QUEUES;
     int64_t when;
 
     *due = INT64_MAX;
-    for (i = 0; i < WAITING; i++) {
+    for (i = paces[pace].first; i < paces[pace].end; i++) {
         if (c->queues[i].head != NIL) {
             when = c->all[c->queues[i].head].since +
                    (i == READY ? 0 : wait_after(c, i));
@@ -432,7 +473,8 @@ static bool next_remembered(QdesCandidates *c, int64_t now, QdesAddr *addr)
     return i < QDES_REMEMBERED;
 }
 
-static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
+static bool next_candidate(QdesCandidates *c, Pace pace, int64_t now,
+                           QdesAddr *addr)
 {
     Candidate *candidate;
     unsigned queue;
@@ -440,7 +482,7 @@ static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
     uint32_t i;
 
     for (;;) {
-        queue = first_queue(c, &due);
+        queue = first_queue(c, pace, &due);
         if (queue == N_QUEUES || due > now) {
             return false;
         }
@@ -471,23 +513,37 @@ static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
 
 bool qdes_candidates_next(QdesCandidates *c, int64_t now, QdesAddr *addr)
 {
-    if (c->allowed > now + BURST_MS) {
-        return false;
-    }
-    if (next_remembered(c, now, addr) || next_candidate(c, now, addr)) {
-        c->allowed = MAX(c->allowed, now) + SPACING_MS;
-        return true;
+    Pace pace;
+
+    for (pace = ALL; pace < N_PACES; pace++) {
+        if (c->allowed[pace] - (QDES_CANDIDATE_BURST - 1) *
+            paces[pace].spacing > now || (pace == SELF && !c->rewards)) {
+            continue;
+        }
+        if ((pace == ALL && next_remembered(c, now, addr)) ||
+            next_candidate(c, pace, now, addr)) {
+            c->allowed[pace] = MAX(c->allowed[pace], now) +
+                               paces[pace].spacing;
+            c->rewards -= pace == SELF;
+            return true;
+        }
     }
     return false;
 }
 
 int64_t qdes_candidates_due(const QdesCandidates *c)
 {
-    int64_t due;
+    int64_t all, self = INT64_MAX;
 
-    first_queue(c, &due);
-    due = MIN(due, c->remembered_due);
-    return due == INT64_MAX ? due : MAX(due, c->allowed);
+    first_queue(c, ALL, &all);
+    all = MIN(all, c->remembered_due);
+    if (all != INT64_MAX) {
+        all = MAX(all, c->allowed[ALL]);
+    }
+    if (c->rewards && first_queue(c, SELF, &self) != N_QUEUES) {
+        self = MAX(self, c->allowed[SELF]);
+    }
+    return MIN(all, self);
 }
 
 uint32_t qdes_candidates_size(const QdesCandidates *c)

@@ -27,6 +27,11 @@
  * IPv6 address) at most QDES_CANDIDATES_HOST are tried at once, as long as
  * nobody there has ever answered.
  *
+ * Where all others of a large fabric know one port only, that one must not
+ * hold up everybody: each proof allows one more ECHO to somebody who just came
+ * and has paid for it, up to QDES_CANDIDATE_SELF_RATE in a second.  Invented
+ * addresses prove nothing, and so bring no ECHOs beyond those of all.
+ *
  * Cost: constant time, but where somebody has to give way.  All memory is
  * taken at creation.
  *
@@ -45,7 +50,9 @@ typedef struct QdesCandidates QdesCandidates;
 #define QDES_CANDIDATES_EACH 256        /* of one teller */
 #define QDES_CANDIDATES_HOST 8          /* of one host, told of */
 #define QDES_CANDIDATE_TRIES 11         /* ECHOs to one */
+#define QDES_CANDIDATE_QUICK 5          /* of them before the intervals */
 #define QDES_CANDIDATE_RATE 50          /* ECHOs in a second */
+#define QDES_CANDIDATE_SELF_RATE 200    /* ... more, as others were proven */
 #define QDES_CANDIDATE_BURST 5          /* of them at once */
 #define QDES_REMEMBERED 64
 #define QDES_REMEMBERED_MS 30000
@@ -62,10 +69,15 @@ void qdes_candidates_set_interval(QdesCandidates *candidates, int64_t ms);
 void qdes_candidates_heard(QdesCandidates *candidates, const QdesAddr *addr,
                            size_t bytes, int64_t now);
 
-/* @teller says that there is somebody at @addr.  Returns false when there is
- * no place for it. */
+/* @teller says that @instance is at @addr.  Returns false when there is no
+ * place for it. */
 bool qdes_candidates_told(QdesCandidates *candidates, const QdesAddr *addr,
-                          uint32_t teller, int64_t now);
+                          uint64_t instance, uint32_t teller, int64_t now);
+
+/* Who is said to be at @addr; 0: nobody said so.  *@silent: the quick ECHOs
+ * to it had no answer, and now the slow ones are sent. */
+uint64_t qdes_candidates_instance(QdesCandidates *candidates,
+                                  const QdesAddr *addr, bool *silent);
 
 /* Can @bytes be sent to @addr, which is not proven?  Then they are taken as
  * sent. */
@@ -82,12 +94,19 @@ void qdes_candidates_teller_gone(QdesCandidates *candidates, uint32_t teller);
 /* It cannot be sent to just now. */
 void qdes_candidates_failed(QdesCandidates *candidates, const QdesAddr *addr);
 
+/* Somebody was proven. */
+void qdes_candidates_reward(QdesCandidates *candidates);
+
 /* It was proven, or said BYE. */
 void qdes_candidates_remove(QdesCandidates *candidates, const QdesAddr *addr);
 
 /* A proven peer fell silent. */
 void qdes_candidates_remember(QdesCandidates *candidates,
                               const QdesAddr *addr, int64_t now);
+
+/* The network has changed: those that fell silent may be back, try them soon.
+ */
+void qdes_candidates_hurry(QdesCandidates *candidates, int64_t now);
 
 /* Is an ECHO to somebody due?  Then *@addr is who, and it is taken as sent. */
 bool qdes_candidates_next(QdesCandidates *candidates, int64_t now,

@@ -28,9 +28,9 @@ typedef struct QdesEncapsulation QdesEncapsulation;
 #define QDES_MIN_AGEING 10                  /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_MAX_AGEING 1000000             /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_DEFAULT_STORM 100000           /* flooded frames per second */
-#define QDES_DEFAULT_MAX_MACS 8192          /* entries */
+#define QDES_DEFAULT_MAX_MACS 32768         /* entries: two of each peer */
 #define QDES_MAX_MAX_MACS 1048576           /* entries */
-#define QDES_MAX_PEERS 4096                 /* peers */
+#define QDES_MAX_PEERS 16384                /* peers */
 #define QDES_FRAME_MIN 14       /* bytes: two addresses and a type */
 #define QDES_FRAME_MAX 65499    /* bytes: 65535 less IPv4, UDP, our headers */
 #define QDES_HELLO_MS 10000     /* from one HELLO to the next */
@@ -56,7 +56,7 @@ typedef struct QdesOptions {
     const char *mac_violation;  /* "drop" or "learn-none" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
     bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
-    bool has_superframes, has_loop_guard, has_max_local_macs;
+    bool has_superframes, has_loop_guard, has_relay, has_max_local_macs;
     int64_t netid;              /* 0 to 4294967295; VXLAN: to 16777215 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
@@ -70,6 +70,7 @@ typedef struct QdesOptions {
     bool superframes;           /* as one datagram, where the path has room */
     bool loop_guard;            /* look for other ways into the fabric */
     bool default_loop_guard;    /* taken when there is no @loop_guard */
+    bool relay;                 /* between those that do not reach each other */
     const char *default_name;   /* taken when @name is NULL */
 } QdesOptions;
 
@@ -93,6 +94,7 @@ typedef struct QdesConfig {
     bool flood_unknown;
     uint32_t storm;             /* flooded frames per second, 0: no limit */
     bool loop_guard;
+    bool relay;
     const char *const *macs;    /* those of the options, not a copy; a fabric
                                    takes them, and has none here */
     size_t n_macs;

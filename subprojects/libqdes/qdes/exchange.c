@@ -12,13 +12,15 @@
 
 #define MAX_REPLIES 500         /* ECHO-REPLYs in a second, to strangers */
 #define MAX_PEER_REPLIES 5000   /* to proven peers */
-#define MAX_REQUESTS 100        /* PEERS that are looked into, in a second */
-#define MAX_UNASKED 10          /* lists that nobody asked for, likewise */
+#define MAX_UNASKED 10          /* lists that nobody asked for, in a second */
 #define GREET_MS 1000           /* from one HELLO to another, to one who sees
                                    us move */
 #define ASKED_MS 5000           /* what comes after this, was not asked for */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
-#define LISTS_EACH 8            /* in one answer */
+#define LISTS_EACH 6            /* in one answer: QDES_CANDIDATES_EACH */
+#define LISTS_BUSY (MAX_LISTS / 2) /* from here on, only one in an answer */
+#define MAX_ASKED 50            /* questions looked into, in a second: each
+                                   goes through all peers */
 
 bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now)
 {
@@ -54,6 +56,22 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
     qdes_fabric_arm_mesh(f, now);
 }
 
+/* How the peer in @slot sees us. */
+static void note_observed(QdesFabric *f, uint32_t slot,
+                          const QdesAddr *observed, int64_t now)
+{
+    uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+    uint32_t before = peer->observed;
+
+    f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
+    qdes_peers_set_observed(f->peers, slot, seen);
+    if (before && before != seen && now - peer->greeted >= GREET_MS) {
+        /* Somebody new, from there. */
+        qdes_fabric_greet(f, slot, now);
+    }
+}
+
 static void take_echo(QdesFabric *f, const QdesEcho *echo,
                       const QdesAddr *from, size_t bytes, int64_t now)
 {
@@ -78,21 +96,11 @@ static void take_echo(QdesFabric *f, const QdesEcho *echo,
     } else if (qdes_fabric_send_control(f, from, data, size)) {
         QDES_COUNT(&f->stats, tx_echo_reply);
     }
-}
-
-/* How the peer in @slot sees us. */
-static void note_observed(QdesFabric *f, uint32_t slot,
-                          const QdesAddr *observed, int64_t now)
-{
-    uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
-    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
-    uint32_t before = peer->observed;
-
-    f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
-    qdes_peers_set_observed(f->peers, slot, seen);
-    if (before && before != seen && now - peer->greeted >= GREET_MS) {
-        /* Somebody new, from there. */
-        qdes_fabric_greet(f, slot, now);
+    /* It may have found us behind another mapping of our NAT before we did. */
+    slot = qdes_peers_find(f->peers, from);
+    if (slot != QDES_PEER_NONE && qdes_peers_get(f->peers, slot)->proven &&
+        !qdes_underlay_is_own(f->underlay, &echo->observed)) {
+        note_observed(f, slot, &echo->observed, now);
     }
 }
 
@@ -123,6 +131,7 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         return;
     }
     QDES_COUNT(&f->stats, peers_proven);
+    qdes_candidates_reward(f->mesh.candidates);
     qdes_candidates_answered(f->mesh.candidates, from);
     qdes_peers_set_seed(f->peers, slot, qdes_seeds_has(f->seeds, from));
     if (!qdes_peers_get(f->peers, slot)->rtt_us) {
@@ -141,9 +150,10 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
     }
 }
 
-/* Tell the peer in @slot of those in @buckets, beginning anywhere. */
+/* Tell the peer in @slot of those in @buckets that it does not know, beginning
+ * anywhere. */
 static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
-                       int64_t now)
+                       const QdesKnown *known, int64_t now)
 {
     QdesAddr to = qdes_peers_get(f->peers, slot)->addr;
     uint32_t begin = f->host->random(f->opaque) %
@@ -153,18 +163,20 @@ static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
     uint32_t next = begin;
     bool again = false;
     unsigned n;
-    int i;
+    int i, most;
 
-    for (i = 0; i < LISTS_EACH; i++) {
+    /* Where all ask one, it is better to tell each a few; they go on. */
+    most = f->mesh.lists.n > LISTS_BUSY ? 1 : LISTS_EACH;
+    for (i = 0; i < most; i++) {
         if (again && next >= begin) {
             return;
         }
-        n = qdes_gossip_list(f->peers, slot, buckets, &next, entries,
+        n = qdes_gossip_list(f->peers, slot, buckets, known, &next, entries,
                              QDES_ENTRIES_MAX);
         if (n < QDES_ENTRIES_MAX && !again) {
             again = true;
             next = QDES_PEER_NONE;
-            n += qdes_gossip_list(f->peers, slot, buckets, &next,
+            n += qdes_gossip_list(f->peers, slot, buckets, known, &next,
                                   entries + n, QDES_ENTRIES_MAX - n);
         }
         if (n == 0) {
@@ -184,7 +196,7 @@ static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
 }
 
 static void take_request(QdesFabric *f, uint32_t slot,
-                         const QdesDigest *theirs, int64_t now)
+                         const QdesPeersMessage *message, int64_t now)
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
     QdesDigest ours;
@@ -194,15 +206,15 @@ static void take_request(QdesFabric *f, uint32_t slot,
         return;
     }
     if ((peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) ||
-        !qdes_rate_take(&f->mesh.requests_in, MAX_REQUESTS, now)) {
+        !qdes_rate_take(&f->mesh.asked, MAX_ASKED, now)) {
         QDES_COUNT(&f->stats, peers_unanswered);
         return;
     }
     qdes_peers_set_answered(f->peers, slot, now);
     qdes_gossip_digest(&ours, f->peers, slot);
-    differ = qdes_gossip_differ(&ours, theirs);
+    differ = qdes_gossip_differ(&ours, &message->digest);
     if (differ) {
-        send_lists(f, slot, differ, now);
+        send_lists(f, slot, differ, &message->known, now);
     }
 }
 
@@ -218,7 +230,6 @@ static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
              memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) &&
            (!qdes_addr_needs_scope(addr) || addr->scope != 0) &&
            qdes_gossip_fits(addr, teller) &&
-           qdes_underlay_reaches(f->underlay, addr) &&
            !qdes_underlay_is_own(f->underlay, addr);
 }
 
@@ -227,6 +238,7 @@ static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
                        int64_t now)
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, teller);
+    bool is_missed;
     uint32_t slot;
 
     if (qdes_addr_needs_scope(&entry->addr)) {
@@ -244,11 +256,17 @@ static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
         qdes_fabric_has_departed(f, &entry->addr, now)) {
         return false;
     }
-    if (!qdes_candidates_told(f->mesh.candidates, &entry->addr, teller,
-                              now)) {
+    is_missed = qdes_fabric_told_of_missed(f, teller, entry, now);
+    if (!qdes_underlay_reaches(f->underlay, &entry->addr)) {
+        QDES_COUNT(&f->stats, candidates_refused);
+        qdes_fabric_miss(f, entry->instance, &entry->addr, now);
+        return false;
+    }
+    if (!qdes_candidates_told(f->mesh.candidates, &entry->addr,
+                              entry->instance, teller, now)) {
         QDES_COUNT(&f->stats, candidates_refused);
     }
-    return true;
+    return !is_missed;
 }
 
 /* To look into a list takes time, which who sends them at will must not take
@@ -257,7 +275,7 @@ static bool may_tell(QdesFabric *f, uint32_t slot, int64_t now)
 {
     QdesMesh *mesh = &f->mesh;
 
-    if (slot == mesh->asked && now - mesh->asked_at < ASKED_MS &&
+    if (slot == mesh->asked_slot && now - mesh->asked_at < ASKED_MS &&
         mesh->lists_due > 0) {
         mesh->lists_due--;
         return true;
@@ -280,7 +298,7 @@ static void take_peers(QdesFabric *f, const QdesPeersMessage *message,
     }
     qdes_fabric_hear_again(f, from, now);
     if (message->is_request) {
-        take_request(f, slot, &message->digest, now);
+        take_request(f, slot, message, now);
         return;
     }
     if (!may_tell(f, slot, now)) {

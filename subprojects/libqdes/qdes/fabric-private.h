@@ -14,6 +14,8 @@
  *   presence.c   the coming and going of peers and interfaces
  *   mesh.c       keeping in touch with those that the group does not reach
  *   exchange.c   what those send: ECHO, ECHO-REPLY, PEERS
+ *   relaying.c   peers' frames that are sent on to other peers
+ *   detouring.c  ports that are reached by such a relay only
  *   seeding.c    the peers that the user listed
  *   fabric.c     the rest: life, events, status
  */
@@ -25,6 +27,7 @@
 #include "qdes/claims.h"
 #include "qdes/coalesce.h"
 #include "qdes/control.h"
+#include "qdes/detour.h"
 #include "qdes/encap.h"
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
@@ -32,6 +35,7 @@
 #include "qdes/nonce.h"
 #include "qdes/peer.h"
 #include "qdes/portsec.h"
+#include "qdes/relay.h"
 #include "qdes/seeds.h"
 #include "qdes/segment.h"
 #include "qdes/statics.h"
@@ -47,6 +51,7 @@
 #define QDES_HOLDS 3            /* intervals that a hold time is long */
 #define QDES_ANSWER_LISTS 64    /* lists in one answer, at most */
 #define QDES_ANSWER_EVERY_MS 2000 /* lists of peers for one asker */
+#define QDES_DETOUR_LEFT 16     /* relays that were left of late */
 #define QDES_TICK_MS 1000       /* how late ageing and expiry may come */
 
 /* What is said at most once. */
@@ -89,12 +94,14 @@ typedef struct QdesReceive {
     int n, next;                /* trains */
     size_t offset;              /* in the next one */
     bool by_group;
+    const QdesRxTrain *train;   /* which is worked off now, or NULL */
     bool alone;                 /* it is a single datagram */
     uint32_t slot;              /* of its sender, if known already */
     bool teaches;               /* that one, where MAC addresses are */
     const uint8_t *header;      /* of a DATA datagram in it that was valid */
     QdesWireHeader decoded;     /* that header, not what it is followed by */
     const uint8_t *src;         /* the last MAC address learned of it */
+    const uint8_t *passed;      /* the datagram that was sent on last */
     QdesCoalescer *coalescer;
     uint8_t vnet[QDES_VNET_MAX];
 
@@ -118,6 +125,10 @@ typedef struct QdesMesh {
     uint32_t n_unicast;         /* proven peers that hear of us by unicast
                                    only, as counted last */
     uint32_t n_group;           /* all other proven ones */
+    struct {
+        uint32_t slot;          /* the last one counted */
+        uint32_t n_unicast, n_group; /* so far */
+    } count;
     int64_t next_count;
     int64_t next_unicast;       /* a turn of the first kind of peers ... */
     uint32_t unicast_slot;      /* after this slot */
@@ -130,16 +141,29 @@ typedef struct QdesMesh {
     uint32_t seed_cursor;
     int64_t next_request;
     unsigned requests;
-    uint32_t asked;             /* the slot of the last one */
+    uint32_t asked_slot;        /* who was asked last */
     int64_t asked_at;
     unsigned lists_due;         /* how many may still come for an answer */
+    unsigned sweep;             /* so many more requests with a filter */
+    uint8_t part;               /* of the next one of those */
     QdesRate replies;           /* to strangers, to proven peers */
     QdesRate peer_replies;
-    QdesRate requests_in;
     QdesRate lists;
+    QdesRate asked;
     QdesRate unasked;           /* lists that came so */
     bool behind_nat;            /* peers see us at an address that we lack */
 } QdesMesh;
+
+/* Asking relays.  Times are ms, INT64_MAX: not at all. */
+typedef struct QdesDetouring {
+    int64_t asked;              /* when one was asked last */
+    int64_t next_ask;
+    uint32_t ask_slot;          /* after this slot */
+    int64_t next_round;
+    int64_t greet_at;           /* when the relays are told the news */
+    uint64_t left[QDES_DETOUR_LEFT]; /* relays that have less to do */
+    unsigned n_left;
+} QdesDetouring;
 
 struct QdesFabric {
     QdesConfig config;
@@ -179,6 +203,10 @@ struct QdesFabric {
     QdesPortsec *portsec;       /* NULL: any MAC address may be here */
     QdesAddr spoofer;           /* whose frame had one of its addresses last */
     QdesStorm storm;            /* of what the port floods */
+    QdesRelay *relay;           /* NULL: relay=off */
+    QdesStorm relay_storm;      /* of what it floods for others */
+    QdesDetours detours;
+    QdesDetouring detouring;
 
     struct {
         QdesGuard guard;
@@ -247,6 +275,16 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
 bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
                           const QdesAddr *addr);
 
+/* The address of ours from which the peer in @slot is sent to, if it is still
+ * the one at @to, may be gone: routes shall say. */
+static inline void qdes_fabric_forget_from(QdesFabric *f, uint32_t slot,
+                                           const QdesAddr *to)
+{
+    if (qdes_peers_find(f->peers, to) == slot) {
+        qdes_peers_set_at(f->peers, slot, NULL, 0);
+    }
+}
+
 /* Does who is there accept unfinished checksums? */
 bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
 
@@ -262,6 +300,15 @@ void qdes_fabric_count_error(QdesFabric *f, int err, unsigned n);
 
 /* Count @n frames of @bytes in all that are flooded by copies alone. */
 void qdes_fabric_count_copied(QdesFabric *f, unsigned n, size_t bytes);
+
+/* Count @n copies of frames, of the port or @relayed, that could not be
+ * sent. */
+void qdes_fabric_lose_copies(QdesFabric *f, bool relayed, unsigned n);
+
+/* Send the frame of @size bytes at @data, which is a peer's and lacks what
+ * @vnet says, on to the peer in @slot.  Any peer may be gone after that. */
+void qdes_fabric_send_on(QdesFabric *f, uint32_t slot, const QdesVnet *vnet,
+                         uint8_t *data, size_t size, int64_t now);
 
 typedef enum QdesSent {
     QDES_SENT,                  /* all that could be; the rest is counted */
@@ -335,8 +382,8 @@ bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size);
 
-/* Send a HELLO to @to, NULL: to the group. */
-void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+/* Send a HELLO to @to, NULL: to the group.  @asks: for one in return. */
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard);
 
 /*
@@ -348,6 +395,9 @@ bool qdes_fabric_may_be_late(int err);
 
 /* The peer in @slot is gone, and all that leads to it. */
 void qdes_fabric_forget(QdesFabric *f, uint32_t slot);
+
+/* The peer in @slot cannot be reached: forget it, but for where it was. */
+void qdes_fabric_lose(QdesFabric *f, uint32_t slot);
 
 /* Forget all peers that the network has reported unreachable. */
 void qdes_fabric_forget_unreachable(QdesFabric *f);
@@ -372,6 +422,9 @@ void qdes_fabric_stop_seeds(QdesFabric *f);
 
 /* Have looked up what is due. */
 void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
+
+/* Interfaces may have other indices: link-local seeds go by their names. */
+void qdes_fabric_rescope_seeds(QdesFabric *f, int64_t now);
 
 /* If @fd is about that, take the answers and return true. */
 bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);
@@ -415,6 +468,50 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
 /* An ECHO, ECHO-REPLY or PEERS came. */
 void qdes_fabric_take_exchange(QdesFabric *f, const QdesWireHeader *header,
                                const QdesAddr *from, int64_t now);
+
+/* Ask the peer in @slot whom it knows. */
+void qdes_fabric_ask_peer(QdesFabric *f, uint32_t slot, int64_t now);
+
+/* Does this port relay now? */
+bool qdes_fabric_relays(const QdesFabric *f);
+
+/* The peer in @slot said by unicast whose frames it wants. */
+void qdes_fabric_take_relay_for(QdesFabric *f, uint32_t slot,
+                                const QdesWireHello *hello, int64_t now);
+
+/*
+ * The frame of @size bytes at @data came from the peer in @slot, as @header
+ * says: send it on to those that asked for it.  Any peer may be gone after
+ * that.  Returns whether it is for the port, too.
+ */
+bool qdes_fabric_relay(QdesFabric *f, uint32_t slot, uint8_t *data,
+                       size_t size, const QdesWireHeader *header,
+                       uint16_t segment_size, int64_t now);
+
+/* Who should be at @addr, @instance, cannot be reached there. */
+void qdes_fabric_miss(QdesFabric *f, uint64_t instance, const QdesAddr *addr,
+                      int64_t now);
+
+/* The peer in slot @teller told of somebody.  Returns whether that one is
+ * missed. */
+bool qdes_fabric_told_of_missed(QdesFabric *f, uint32_t teller,
+                                const QdesEntry *entry, int64_t now);
+
+/* @instance was proven to be at an endpoint, and said HELLO from there. */
+void qdes_fabric_found(QdesFabric *f, uint64_t instance, int64_t now);
+
+/* An endpoint of @relay is gone. */
+void qdes_fabric_lose_relay(QdesFabric *f, uint64_t relay);
+
+/* What the peer in @slot is to relay, up to QDES_WIRE_RELAY_MAX instances.
+ * Returns their number. */
+unsigned qdes_fabric_list_detours(const QdesFabric *f, uint32_t slot,
+                                  uint64_t *instances);
+
+/* Ask relays: begin; do what is due, and when that is. */
+void qdes_fabric_start_detours(QdesFabric *f);
+void qdes_fabric_tend_detours(QdesFabric *f, int64_t now);
+int64_t qdes_fabric_detours_due(const QdesFabric *f);
 
 /* Can floods leave by the group? */
 bool qdes_fabric_has_group(const QdesFabric *f);

@@ -16,12 +16,25 @@
 
 /* Peers */
 
-void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
+/* The peer in @slot is another one, or gone. */
+static void forget_what_is_at(QdesFabric *f, uint32_t slot)
 {
     qdes_fdb_flush_owner(f->fdb, slot);
     qdes_candidates_teller_gone(f->mesh.candidates, slot);
+    f->rx.src = NULL;           /* what is read now may be from there */
+    if (f->relay) {
+        qdes_relay_forget(f->relay, slot);
+    }
+}
+
+void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
+{
+    uint64_t instance = qdes_peers_get(f->peers, slot)->instance;
+
+    forget_what_is_at(f, slot);
     qdes_peers_remove(f->peers, slot);
     qdes_fabric_guard_lost(f);
+    qdes_fabric_lose_relay(f, instance);
 }
 
 /*
@@ -38,6 +51,13 @@ static void remember_silent(QdesFabric *f, uint32_t slot)
     }
 }
 
+void qdes_fabric_lose(QdesFabric *f, uint32_t slot)
+{
+    remember_silent(f, slot);
+    QDES_COUNT(&f->stats, peers_unreachable);
+    qdes_fabric_forget(f, slot);
+}
+
 void qdes_fabric_forget_unreachable(QdesFabric *f)
 {
     QdesAddr addr;
@@ -50,9 +70,7 @@ void qdes_fabric_forget_unreachable(QdesFabric *f)
         }
         slot = qdes_peers_find(f->peers, &addr);
         if (slot != QDES_PEER_NONE) {
-            remember_silent(f, slot);
-            QDES_COUNT(&f->stats, peers_unreachable);
-            qdes_fabric_forget(f, slot);
+            qdes_fabric_lose(f, slot);
         }
     }
 }
@@ -129,8 +147,7 @@ static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
 
     if (evicted) {
         QDES_COUNT(&f->stats, peers_evicted);
-        qdes_fdb_flush_owner(f->fdb, slot);
-        qdes_candidates_teller_gone(f->mesh.candidates, slot);
+        forget_what_is_at(f, slot);
         qdes_fabric_guard_lost(f);
         if (qdes_fabric_first(f, QDES_SAID_PEERS_FULL)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
@@ -159,14 +176,58 @@ void qdes_fabric_presume_seed(QdesFabric *f, const QdesAddr *addr, int64_t now)
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
 }
 
-uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
-                                int64_t now)
+/*
+ * The address of ours to which what is worked off now was sent; NULL: it does
+ * not matter here, or cannot be known.
+ */
+static const QdesAddr *sent_at(const QdesFabric *f)
 {
+    const QdesRxTrain *train = f->rx.train;
+
+    return train && !f->rx.by_group && qdes_addr_is_set(&train->at) ?
+           &train->at : NULL;
+}
+
+/*
+ * What goes to the peer in @slot shall come from where it sends to, as nothing
+ * else passes its firewall.  If it knows several addresses of ours, its frames
+ * tell which one it uses; to the others it only says HELLO from time to time.
+ */
+static void note_at(QdesFabric *f, uint32_t slot, bool is_frame, int64_t now)
+{
+    const QdesAddr *at = sent_at(f);
+    const QdesPeer *peer;
+
+    if (!at) {
+        return;
+    }
+    peer = qdes_peers_get(f->peers, slot);
+    if (qdes_addr_equal(&peer->at, at) ||
+        ((is_frame || !qdes_addr_is_set(&peer->at) ||
+          now - peer->at_heard >= QDES_HOLD_MS) &&
+         qdes_underlay_sends_from(f->underlay, at))) {
+        qdes_peers_set_at(f->peers, slot, at, now);
+    }
+}
+
+static uint32_t hear_again(QdesFabric *f, const QdesAddr *from, bool is_frame,
+                           int64_t now)
+{
+    uint32_t slot;
+
     if (qdes_peers_find(f->peers, from) == QDES_PEER_NONE &&
         qdes_fabric_has_departed(f, from, now)) {
         return QDES_PEER_NONE;
     }
-    return note_heard(f, from, now);
+    slot = note_heard(f, from, now);
+    note_at(f, slot, is_frame, now);
+    return slot;
+}
+
+uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
+                                int64_t now)
+{
+    return hear_again(f, from, false, now);
 }
 
 /* Is it worth while to send an ECHO to the peer in @slot, to prove it? */
@@ -190,7 +251,7 @@ static void hear_by_group(QdesFabric *f, uint32_t slot, int64_t now)
 uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
                           size_t bytes, int64_t now, bool *teaches)
 {
-    uint32_t slot = qdes_fabric_hear_again(f, from, now);
+    uint32_t slot = hear_again(f, from, true, now);
 
     *teaches = false;
     if (slot == QDES_PEER_NONE) {
@@ -224,22 +285,43 @@ void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now)
 
 /* HELLO and BYE */
 
+/* An answer comes from where the question was sent to. */
+static const QdesAddr *control_from(const QdesFabric *f, const QdesAddr *to)
+{
+    const QdesAddr *at = sent_at(f);
+
+    if (!to) {
+        return NULL;
+    }
+    return at && qdes_addr_equal(to, &f->rx.train->from) &&
+           qdes_underlay_sends_from(f->underlay, at) ? at :
+           qdes_peers_at(f->peers, qdes_peers_find(f->peers, to));
+}
+
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size)
 {
+    const QdesAddr *from;
     int ret = -EAGAIN;
     int try;
 
     if (!f->config.encap->control) {
         return false;
     }
+    from = control_from(f, to);
     /* The first error may be one of an earlier datagram. */
-    for (try = 0; try < 2; try++) {
-        ret = qdes_underlay_send_one(f->underlay, to, data, size);
+    for (try = 0; try < 3; try++) {
+        ret = qdes_underlay_send_one(f->underlay, to, from, data, size);
         if (ret == 0 || !qdes_fabric_may_be_late(-ret)) {
             break;
         }
         qdes_fabric_forget_unreachable(f);
+        if (try == 1) {
+            if (!from) {
+                break;
+            }
+            from = NULL;        /* it may have left this host */
+        }
     }
     if (ret < 0) {
         QDES_COUNT(&f->stats, tx_control_errors);
@@ -255,7 +337,8 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
         .instance = f->instance,
         .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL | QDES_WIRE_CAP_ECHO |
                         (f->config.superframes ?
-                         QDES_WIRE_CAP_SUPERFRAME : 0),
+                         QDES_WIRE_CAP_SUPERFRAME : 0) |
+                        (qdes_fabric_relays(f) ? QDES_WIRE_CAP_RELAY : 0),
         .mtu = QDES_FRAME_MAX,
         .hold_time = QDES_HOLDS * qdes_fabric_interval(f) / 1000,
         .group_heard = group_heard,
@@ -266,15 +349,21 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
                                   &hello);
 }
 
-void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard)
 {
-    uint8_t data[QDES_WIRE_HELLO_PADDED];
+    uint64_t instances[QDES_WIRE_RELAY_MAX];
+    uint8_t data[QDES_WIRE_HELLO_MAX];
     size_t size = make_hello(f, data, group_heard);
+    uint32_t slot = to ? qdes_peers_find(f->peers, to) : QDES_PEER_NONE;
+    unsigned n;
 
-    if (!to) {
+    if (asks) {
         /* Longer than an answer and an ECHO, so that both may be sent. */
         size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
+    } else if (slot != QDES_PEER_NONE &&
+               (n = qdes_fabric_list_detours(f, slot, instances)) > 0) {
+        size = qdes_wire_add_relay_for(data, size, instances, n);
     }
     if (qdes_fabric_send_control(f, to, data, size)) {
         QDES_COUNT(&f->stats, tx_hello);
@@ -287,7 +376,7 @@ void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
     int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
 
     if (f->link_up && f->config.has_group) {
-        qdes_fabric_send_hello(f, NULL, QDES_GROUP_UNSAID);
+        qdes_fabric_send_hello(f, NULL, true, QDES_GROUP_UNSAID);
     }
     f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
     qdes_fabric_arm(f, f->next_hello);
@@ -318,21 +407,27 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
                        int64_t now)
 {
     uint32_t slot = note_heard(f, from, now);
+    uint64_t before = qdes_peers_get(f->peers, slot)->instance;
     QdesPeerNews news = qdes_peers_hello(f->peers, slot, hello);
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
     bool is_missed = peer->told != QDES_GROUP_HEARD &&
                      !qdes_peers_hears_group(f->peers, slot, now);
 
+    note_at(f, slot, false, now);
     watch_expiry(f, slot);
     if (news != QDES_PEER_SAME) {
         forget_departed(f, from);
     }
     if (news == QDES_PEER_RESTARTED) {
-        qdes_fdb_flush_owner(f->fdb, slot);
+        forget_what_is_at(f, slot);
         qdes_fabric_guard_lost(f);
+        qdes_fabric_lose_relay(f, before);
     }
     if (by_group) {
         qdes_peers_heard_group(f->peers, slot, now);
+    }
+    if (!by_group) {
+        qdes_fabric_take_relay_for(f, slot, hello, now);
     }
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
     if (!peer->proven) {
@@ -345,11 +440,14 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     }
     /*
      * What came by unicast is not answered, so that an answer never is; but
-     * for one that was restarted, which cannot know us any more.
+     * for one that was restarted, which cannot know us any more, and one that
+     * has forgotten us, which we did not notice.
      */
     if (f->link_up &&
         (by_group ? news != QDES_PEER_SAME || is_missed :
-         news == QDES_PEER_RESTARTED && peer->proven)) {
+         peer->proven && (news == QDES_PEER_RESTARTED ||
+                          (news == QDES_PEER_SAME &&
+                           bytes >= QDES_WIRE_HELLO_PADDED)))) {
         answer(f, slot, now);
     }
     slot = qdes_peers_find(f->peers, from);
@@ -460,6 +558,20 @@ void qdes_fabric_report_group(QdesFabric *f)
     }
 }
 
+/* Where an address cannot be sent from any more, let routes say. */
+static void forget_from(QdesFabric *f)
+{
+    uint32_t slot = QDES_PEER_NONE;
+    const QdesAddr *at;
+
+    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+        at = qdes_peers_at(f->peers, slot);
+        if (at && !qdes_underlay_sends_from(f->underlay, at)) {
+            qdes_peers_set_at(f->peers, slot, NULL, 0);
+        }
+    }
+}
+
 void qdes_fabric_refresh(QdesFabric *f, int64_t now)
 {
     QdesRefresh result = qdes_underlay_refresh(f->underlay);
@@ -467,6 +579,11 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     f->refresh_at = INT64_MAX;
     f->paths++;
     if (result == QDES_REFRESH_SAME) {
+        return;
+    }
+    qdes_fabric_rescope_seeds(f, now);
+    forget_from(f);
+    if (result == QDES_REFRESH_ELSEWHERE) {
         return;
     }
     if (result == QDES_REFRESH_JOINED) {

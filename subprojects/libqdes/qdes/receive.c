@@ -4,6 +4,8 @@
  *
  *   qdes_fabric_receive() -> qdes_fabric_work_off() -> input(), take_frame()
  *                                                   -> deliver_first()
+ *
+ * Of a port that relays, take_frame() also sends on: relaying.c.
  */
 
 #include "qdes/fabric-private.h"
@@ -176,6 +178,32 @@ static void learn_source(QdesFabric *f, const QdesEthHeader *eth,
 }
 
 /*
+ * Send the frame in the datagram at @data on to those that asked for its
+ * sender's; once, though it may come here again.  Returns whether it is for
+ * the port as well.
+ */
+static bool send_on(QdesFabric *f, const uint8_t *data, uint8_t *frame,
+                    size_t size, const QdesAddr *from, int64_t now)
+{
+    const QdesEthHeader *eth = (const QdesEthHeader *)frame;
+    QdesReceive *rx = &f->rx;
+    uint32_t slot = rx->src ? rx->slot : qdes_peers_find(f->peers, from);
+    uint16_t segment_size = qdes_get_be16(data + QDES_WIRE_HEADER_SIZE);
+
+    if (rx->passed == data || slot == QDES_PEER_NONE) {
+        return true;
+    }
+    rx->passed = data;
+    if (qdes_fabric_relay(f, slot, frame, size, &rx->decoded, segment_size,
+                          now)) {
+        return true;
+    }
+    drop(f, QDES_COUNTER_rx_relayed);
+    learn_source(f, eth, from, size, now);
+    return false;
+}
+
+/*
  * Take a superframe that its sender left whole; cut it if the port takes none.
  * Returns false when what came before has to leave first.
  */
@@ -274,6 +302,10 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     }
     if (f->portsec && qdes_fabric_is_spoofed(f, eth->src, from, now)) {
         drop(f, QDES_COUNTER_rx_drop_spoofed);
+        return true;
+    }
+    if (f->relay && !rx->decoded.relayed &&
+        !send_on(f, data, frame, size, from, now)) {
         return true;
     }
     if (superframe) {
@@ -434,6 +466,7 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
             rx->src = NULL;
             rx->alone = train->size <= train->segment;
         }
+        rx->train = train;
         do {
             size = MIN(train->segment, train->size - rx->offset);
             if (!input(f, train->data + rx->offset, size, &train->from,
@@ -454,8 +487,12 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
             rx->offset = 0;
         }
     }
+    rx->train = NULL;
     while (!f->paused && deliver_next(f, now)) {
         /* Nothing waits for more to come. */
+    }
+    if (f->relay) {
+        qdes_fabric_flush(f, now);
     }
 }
 
@@ -473,6 +510,7 @@ void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now)
         if (n >= 0) {
             rx->n = n;
             rx->next = 0;
+            rx->passed = NULL;
             rx->offset = 0;
             left -= MAX(n, 1);
             qdes_fabric_work_off(f, now);
