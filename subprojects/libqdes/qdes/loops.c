@@ -187,10 +187,14 @@ static void relearn(QdesFabric *f)
 static void watch_winner(QdesFabric *f, int64_t now)
 {
     QdesAddr to = f->loop.addr;
+    uint32_t slot = qdes_peers_find(f->peers, &to);
 
     if (now >= f->loop.next_echo) {
         f->loop.next_echo = now + ECHO_MS;
-        if (!f->paused) {
+        /* Its HELLO may be forged. */
+        if (!f->paused && slot != QDES_PEER_NONE &&
+            (qdes_peers_get(f->peers, slot)->proven ||
+             qdes_candidates_pay(f->mesh.candidates, &to, QDES_ECHO_SIZE))) {
             qdes_fabric_send_echo(f, &to, now);
         }
     }
