@@ -263,6 +263,7 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
     to->flood = way == QDES_WAY_FLOOD;
     to->copy = false;
     to->group_done = to->flood && !f->config.has_group;
+    to->sealed = false;
     to->copied = QDES_PEER_NONE;
     to->run_end = 0;
     to->slot = to->flood ? QDES_PEER_NONE : slot;
@@ -273,7 +274,7 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
     peer = qdes_peers_get(f->peers, slot);
     to->to = peer->addr;
     if (peer->mtu) {
-        to->room = MIN(to->room, peer->mtu + QDES_WIRE_HEADER_SIZE);
+        to->room = MIN(to->room, peer->mtu + QDES_WIRE_HEADER_SIZE + f->overhead);
     }
 }
 

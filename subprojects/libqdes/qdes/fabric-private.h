@@ -15,6 +15,7 @@
  *   mesh.c       keeping in touch with those that the group does not reach
  *   exchange.c   what those send: ECHO, ECHO-REPLY, PEERS
  *   seeding.c    the peers that the user listed
+ *   sealing.c    sealing and opening, where there is a secret
  *   fabric.c     the rest: life, events, status
  */
 
@@ -31,9 +32,11 @@
 #include "qdes/guard.h"
 #include "qdes/nonce.h"
 #include "qdes/peer.h"
+#include "qdes/sealing.h"
 #include "qdes/seeds.h"
 #include "qdes/segment.h"
 #include "qdes/statics.h"
+#include "qdes/status.h"
 #include "qdes/storm.h"
 #include "qdes/train.h"
 #include "qdes/underlay.h"
@@ -56,6 +59,8 @@ typedef enum QdesSaid {
     QDES_SAID_PEERS_FULL = 1 << 4,
     QDES_SAID_STORM = 1 << 8,
     QDES_SAID_LOOP = 1 << 9,
+    QDES_SAID_PLAIN = 1 << 16,
+    QDES_SAID_WRONG_KEY = 1 << 17,
 } QdesSaid;
 
 /* On the way out. */
@@ -92,6 +97,8 @@ typedef struct QdesReceive {
     const uint8_t *header;      /* of a DATA datagram in it that was valid */
     QdesWireHeader decoded;     /* that header, not what it is followed by */
     const uint8_t *src;         /* the last MAC address learned of it */
+    const uint8_t *opened;      /* a sealed datagram that was opened, and is
+                                   not taken yet */
     QdesCoalescer *coalescer;
     uint8_t vnet[QDES_VNET_MAX];
 
@@ -177,6 +184,8 @@ struct QdesFabric {
         QdesAddr addr;
     } loop;
 
+    QdesSealing *sealing;       /* NULL: not sealed */
+    uint32_t overhead;          /* bytes that sealing adds to a datagram */
     uint32_t paths;             /* changes with what is known of paths */
     QdesTransmit tx;
     QdesReceive rx;
@@ -304,6 +313,10 @@ bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size);
 
+/* The same, of a datagram that is as it is to be. */
+bool qdes_fabric_send_datagram(QdesFabric *f, const QdesAddr *to,
+                               const uint8_t *data, size_t size);
+
 /* Send a HELLO to @to, NULL: to the group. */
 void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
                             QdesGroupHeard group_heard);
@@ -384,6 +397,14 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
 /* An ECHO, ECHO-REPLY or PEERS came. */
 void qdes_fabric_take_exchange(QdesFabric *f, const QdesWireHeader *header,
                                const QdesAddr *from, int64_t now);
+
+/* Who is at @from has returned a nonce, after @age_us.  Returns its slot, or
+ * QDES_PEER_NONE. */
+uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
+                                int64_t age_us, int64_t now);
+
+/* Tell of sealing in @status. */
+void qdes_sealing_status(const QdesFabric *f, QdesStatusSeal *status);
 
 /* Can floods leave by the group? */
 bool qdes_fabric_has_group(const QdesFabric *f);

@@ -29,6 +29,7 @@
 #define QDES_WIRE_SUPERFRAME_SIZE 10    /* bytes, header with segment size */
 #define QDES_WIRE_CONTROL_MAX 1200      /* bytes of a control message, whole */
 #define QDES_WIRE_HELLO_SIZE 128        /* bytes that hold any HELLO of ours */
+#define QDES_WIRE_KEYS_MAX 2            /* key IDs in a HELLO */
 #define QDES_WIRE_HELLO_PADDED 224      /* bytes of one to the group */
 
 typedef enum QdesWireType {
@@ -38,6 +39,8 @@ typedef enum QdesWireType {
     QDES_WIRE_ECHO = 3,         /* these three: control.h */
     QDES_WIRE_ECHO_REPLY = 4,
     QDES_WIRE_PEERS = 5,
+    QDES_WIRE_CHALLENGE = 6,    /* these two are always sealed */
+    QDES_WIRE_RESPONSE = 7,
 } QdesWireType;
 
 enum {
@@ -64,6 +67,10 @@ typedef enum QdesWireTlv {
     QDES_WIRE_TLV_PADDING = 9,          /* any */
     QDES_WIRE_TLV_GROUP_HEARD = 10,     /* 1 byte, 0 or 1 */
     QDES_WIRE_TLV_DIGEST = 11,          /* 256 bytes */
+    QDES_WIRE_TLV_SESSION = 16,         /* 8 bytes */
+    QDES_WIRE_TLV_KEYS = 17,            /* 4 or 8 bytes, key IDs */
+    QDES_WIRE_TLV_AGE = 18,             /* 4 bytes, milliseconds */
+    QDES_WIRE_TLV_NUMBERS = 19,         /* 16 bytes, two packet numbers */
 } QdesWireTlv;
 
 /* What a HELLO tells its receiver about the receiver's own HELLOs. */
@@ -104,6 +111,8 @@ typedef struct QdesWireHello {
     uint32_t mtu;               /* bytes, 0 when absent */
     uint16_t hold_time;         /* seconds, 0 when absent */
     QdesGroupHeard group_heard;
+    unsigned n_keys;            /* 0 when absent: not sealed */
+    uint32_t keys[QDES_WIRE_KEYS_MAX];
     char name[QDES_NAME_MAX + 1]; /* valid UTF-8 without control characters */
 } QdesWireHello;
 
