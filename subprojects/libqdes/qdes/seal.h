@@ -143,6 +143,7 @@ typedef struct QdesSealSession {
     QdesSealCipher cipher;
     int64_t heard;              /* ms, when used last */
     int64_t challenged;         /* ms, of a pending one; 0: never */
+    uint32_t challenged_at;     /* where, as a hash */
     QdesSealWindow windows[QDES_SEAL_KINDS]; /* of an accepted one */
 } QdesSealSession;
 

@@ -14,8 +14,8 @@
 
 #define MAX_PENDING 256         /* sessions */
 #define MAX_UNKNOWN 20000       /* datagrams of such that are tried, a second */
-#define MAX_CHALLENGES 5000     /* a second */
-#define MAX_RESPONSES 5000      /* a second */
+#define MAX_CHALLENGES 20000    /* a second */
+#define MAX_RESPONSES 20000     /* a second */
 #define ASK_AGAIN_MS 100        /* CHALLENGEs about one session */
 #define ANSWER_MS 5000          /* how long a CHALLENGE can be answered */
 #define SWITCH_MS 3000          /* from telling of a session to its use */
@@ -563,16 +563,20 @@ static void ask(QdesFabric *f, QdesSealSession *session, const QdesAddr *to,
         .session = session->id,
         .age = CLAMP(now - since, 0, QDES_SEAL_MEMORY_MS),
     };
+    uint32_t where = qdes_addr_hash(to, s->nonce_key[1]);
     uint8_t data[QDES_CHALLENGE_SIZE];
     uint64_t key[2];
 
+    /* Who replays from elsewhere must not keep us from asking here. */
     if (!f->link_up || size < QDES_CHALLENGE_SIZE + QDES_SEAL_OVERHEAD ||
-        (session->challenged && now - session->challenged < ASK_AGAIN_MS) ||
+        (session->challenged && session->challenged_at == where &&
+         now - session->challenged < ASK_AGAIN_MS) ||
         !qdes_storm_allows(&s->challenges, now)) {
         return;
     }
     qdes_storm_charge(&s->challenges, 1);
     session->challenged = now;
+    session->challenged_at = where;
     make_nonce_key(s, session->id, key);
     challenge.nonce = qdes_nonce_make(key, to, qdes_fabric_now_us(f, now));
     qdes_control_encode_challenge(data, QDES_WIRE_CHALLENGE, f->config.netid,
