@@ -25,6 +25,7 @@
 #include "options.h"
 #include "port.h"
 #include "privileges.h"
+#include "secretfile.h"
 #include "statusclient.h"
 #include "tap.h"
 
@@ -93,7 +94,11 @@ static bool check_options(Program *program, Options *options, GError **errp)
     char name[QDES_NAME_MAX + 1];
     bool ok;
 
-    if (!tap_check_name(options->tap, errp)) {
+    if (!tap_check_name(options->tap, errp) ||
+        !secret_read(&options->fabric.secret, "secret-file",
+                     options->secret_file, errp) ||
+        !secret_read(&options->fabric.secret_old, "secret-old-file",
+                     options->secret_old_file, errp)) {
         return false;
     }
     if (gethostname(host, sizeof(host)) == 0) {
@@ -184,8 +189,15 @@ static bool open_tap(Program *program, const Options *options, GError **errp)
     return true;
 }
 
+/* The fabric keeps what it derived from them. */
+static void wipe_secrets(Options *options)
+{
+    secret_wipe(&options->fabric.secret);
+    secret_wipe(&options->fabric.secret_old);
+}
+
 /* Open everything; the order is privileges.h's. */
-static bool start(Program *program, const Options *options, GError **errp)
+static bool start(Program *program, Options *options, GError **errp)
 {
     if (!open_tap(program, options, errp) ||
         !privileges_become(&program->user, errp)) {
@@ -203,6 +215,7 @@ static bool start(Program *program, const Options *options, GError **errp)
     }
     program->port = port_new(program->loop, &program->tap, program->capture,
                              &program->config, errp);
+    wipe_secrets(options);
     return program->port && privileges_drop(errp);
 }
 
@@ -331,10 +344,20 @@ int main(int argc, char **argv)
         break;
     case OPTIONS_CHANGE:
         signal(SIGPIPE, SIG_IGN);
-        status = change_client(options.control, &options.request);
+        if (secret_read(&options.request.secret, "secret-file",
+                        options.secret_file, &err) &&
+            secret_read(&options.request.secret_old, "secret-old-file",
+                        options.secret_old_file, &err)) {
+            status = change_client(options.control, &options.request);
+        } else {
+            status = fail(err);
+        }
+        secret_wipe(&options.request.secret);
+        secret_wipe(&options.request.secret_old);
         break;
     case OPTIONS_RUN:
         status = run_port(&options);
+        wipe_secrets(&options);
         break;
     }
     options_clear(&options);
