@@ -18,7 +18,7 @@
 #define QDES_CONFIG_H
 
 #include "qdes/resolve.h"
-#include "qdes/seal.h"
+#include "qdes/sealkey.h"
 
 typedef struct QdesEncapsulation QdesEncapsulation;
 

@@ -41,6 +41,18 @@ void qdes_wipe(void *data, size_t size)
     gnutls_memset(data, 0, size);
 }
 
+const char *qdes_seal_choice_name(QdesSealChoice choice)
+{
+    switch (choice) {
+    case QDES_SEAL_AES_256_GCM:
+        return "aes-256-gcm";
+    case QDES_SEAL_CHACHA20_POLY1305:
+        return "chacha20-poly1305";
+    default:
+        return "auto";
+    }
+}
+
 bool qdes_seal_key_init(QdesSealKey *key, const void *secret, size_t size,
                         uint32_t netid)
 {
