@@ -23,8 +23,8 @@
     (QEMU_VERSION_MAJOR > (major) ||                                    \
      (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
 
-/* An optional string or struct of a QAPI type, or argument of a command: up to
- * 7.2 it has a flag beside it. */
+/* An optional string (or struct) of a QAPI type, or argument of a command: up
+ * to 7.2 it has a flag beside it. */
 #if !QDES_QEMU_SINCE(8, 0)
 #define QDES_QAPI_SET_STR(object, member, value) \
     ((object)->has_##member = true, (object)->member = (value))

@@ -122,6 +122,25 @@ static QdesSealInfo *seal_info(const QdesStatusSeal *seal)
     return info;
 }
 
+static QdesPortSecurity *portsec_info(const QdesStatusPortsec *portsec)
+{
+    QdesPortSecurity *info = g_new0(QdesPortSecurity, 1);
+    strList **tail = &info->mac;
+    char buf[QDES_MAC_STRLEN];
+    size_t i;
+
+    for (i = 0; i < portsec->n_macs; i++) {
+        QAPI_LIST_APPEND(tail, g_strdup(qdes_mac_format(portsec->macs[i],
+                                                        buf)));
+    }
+    info->max_local_macs = portsec->max_local_macs;
+    info->local_macs = portsec->local_macs;
+    info->mac_violation = qapi_enum_parse(&QdesMacViolation_lookup,
+                                          portsec->violation, -1,
+                                          &error_abort);
+    return info;
+}
+
 static QdesMacInfoList *fdb_info(const QdesStatus *status)
 {
     QdesMacInfoList *list = NULL, **tail = &list;
@@ -181,6 +200,9 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
     }
     info->seal = seal_info(&status->seal);
     QDES_QAPI_SET_PTR(info, seal);
+    if (status->portsec) {
+        QDES_QAPI_SET_STR(info, port_security, portsec_info(status->portsec));
+    }
     info->seeds = seeds_info(status);
     info->peers = peers_info(status);
     info->fdb = fdb_info(status);

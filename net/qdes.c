@@ -397,7 +397,7 @@ static void net_qdes_log(void *opaque, QdesLogLevel level, const char *text)
 
     if (level == QDES_LOG_WARNING) {
         warn_report("netdev %s: %s", s->nc.name, text);
-    } else if (s->fabric) {
+    } else if (s->fabric || level == QDES_LOG_NOTICE) {
         /* That a port opens as it should is for "info network" to tell. */
         info_report("netdev %s: %s", s->nc.name, text);
     }
@@ -670,6 +670,10 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .storm_control = opts->storm_control,
         .has_loop_guard = opts->has_loop_guard,
         .loop_guard = opts->loop_guard,
+        .has_max_local_macs = opts->has_max_local_macs,
+        .max_local_macs = opts->max_local_macs,
+        .mac_violation = opts->has_mac_violation
+                         ? QdesMacViolation_str(opts->mac_violation) : NULL,
         .has_netid = opts->has_netid,
         .netid = opts->netid,
         .has_ttl = opts->has_ttl,
@@ -696,6 +700,7 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .default_name = qemu_get_vm_name() ?: name,
     };
     g_autofree const char **peers = NULL;
+    g_autofree const char **macs = NULL;
     g_autoptr(GError) err = NULL;
     NetClientState *nc;
     QdesConfig config;
@@ -707,6 +712,7 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         !net_qdes_get_secret(&options.secret_old, opts->secret_old, errp)) {
         goto out;
     }
+    options.macs = macs = net_qdes_strings(opts->mac, &options.n_macs);
     if (!qdes_config_init(&config, &options, &err)) {
         error_setg(errp, "%s", err->message);
         goto out;

@@ -74,6 +74,11 @@ local MANDATORY = {
 
 local qdes = Proto("qdes", "QEMU Distributed Ethernet Switch")
 
+qdes.prefs.secret_files = Pref.string("Secret files", "",
+    "Files that hold the fabric's secrets, with commas between them; with " ..
+    "them, sealed datagrams are opened")
+qdes.prefs.secret_netids = Pref.string("Network IDs of the secrets", "0",
+    "The network IDs that the secrets are used with, such as 0,42,100-199")
 qdes.prefs.port = Pref.range("UDP ports", tostring(PORT),
     "UDP ports on which every datagram is taken for QDES; on others the " ..
     "heuristic looks for it", 65535)
@@ -107,6 +112,11 @@ local f = {
         base.HEX),
     packet_number = ProtoField.uint64("qdes.packet_number", "Packet number",
         base.DEC),
+    flooded = ProtoField.bool("qdes.flooded", "Flooded", base.NONE, nil, nil,
+        "To the group, or a copy of that"),
+    opened_netid = ProtoField.uint32("qdes.opened.netid",
+        "Network ID of the key", base.DEC, nil, nil,
+        "The network ID that the pseudonym stands for"),
     ciphertext = ProtoField.bytes("qdes.ciphertext", "Ciphertext"),
     tag = ProtoField.bytes("qdes.tag", "Authentication tag"),
 
@@ -168,6 +178,19 @@ local expert_cut = ProtoExpert.new("qdes.expert.cut",
     "Frame cut by the capture", expert.group.UNDECODED,
     expert.severity.NOTE)
 qdes.experts = { expert_malformed, expert_odd, expert_cut }
+
+-- What opens sealed datagrams: libcrypto by way of luaossl (Debian's package
+-- lua-luaossl).  Without it they stay sealed, and say why.
+local crypto, crypto_error
+do
+    local ok, cipher = pcall(require, "openssl.cipher")
+    local ok_hmac, hmac = pcall(require, "openssl.hmac")
+    if ok and ok_hmac then
+        crypto = { cipher = cipher, hmac = hmac }
+    else
+        crypto_error = "opening it needs luaossl (Debian: lua-luaossl)"
+    end
+end
 
 local function has_bit(value, bit)
     return value % (2 * bit) >= bit
@@ -523,6 +546,137 @@ local function show_control(tvb, pinfo, tree, h)
     end
 end
 
+-- HKDF-Expand (RFC 5869) with SHA-256, two blocks at most.
+local function expand(key, info, size)
+    local first = crypto.hmac.new(key, "sha256"):final(info .. "\1")
+    if size <= 32 then
+        return first:sub(1, size)
+    end
+    local second = crypto.hmac.new(key, "sha256"):final(
+        first .. info .. "\2")
+    return (first .. second):sub(1, size)
+end
+
+local function be32(number)
+    return string.char(math.floor(number / 0x1000000) % 256,
+        math.floor(number / 0x10000) % 256,
+        math.floor(number / 0x100) % 256, number % 256)
+end
+
+-- Pseudonym -> { netid, network key, session -> key and IV }
+local keys = {}
+local keys_text             -- what they were read of
+local keys_error
+
+local MAX_NETIDS = 65536
+
+-- Call FUNC with each network ID of a text such as "0,42,100-199".
+local function each_netid(text, func)
+    local left = MAX_NETIDS
+    for part in text:gmatch("[^,%s]+") do
+        local first, last = part:match("^(%d+)%-?(%d*)$")
+        first, last = tonumber(first), tonumber(last) or tonumber(first)
+        if not first or last > 0xffffffff or first > last then
+            return string.format("\"%s\" is no network ID", part)
+        end
+        left = left - (last - first + 1)
+        if left < 0 then
+            return string.format("more than %d network IDs", MAX_NETIDS)
+        end
+        for netid = first, last do
+            func(netid)
+        end
+    end
+end
+
+local function read_keys()
+    local text = qdes.prefs.secret_files .. "\n" .. qdes.prefs.secret_netids
+    if text == keys_text then
+        return
+    end
+    keys, keys_text, keys_error = {}, text, nil
+    if not crypto then
+        return
+    end
+    for name in qdes.prefs.secret_files:gmatch("[^,]+") do
+        name = name:match("^%s*(.-)%s*$")
+        local file, why = io.open(name, "rb")
+        if not file then
+            keys_error = why
+        else
+            local secret = file:read("*a"):gsub("\n$", "")
+            file:close()
+            local prk = crypto.hmac.new("QDES sealed fabric, version 1",
+                "sha256"):final(secret)
+            local wrong = each_netid(qdes.prefs.secret_netids,
+                function(netid)
+                    local network = expand(prk, "qdes network" ..
+                        be32(netid), 32)
+                    keys[expand(network, "qdes pseudonym", 4)] = {
+                        netid = netid, network = network, sessions = {},
+                    }
+                end)
+            keys_error = keys_error or wrong
+        end
+    end
+end
+
+local function xor_byte(a, b)
+    local out, bit = 0, 1
+    while bit < 256 do
+        if a % (2 * bit) >= bit ~= (b % (2 * bit) >= bit) then
+            out = out + bit
+        end
+        bit = bit * 2
+    end
+    return out
+end
+
+-- The payload of a sealed datagram that is wholly in the capture.  That the
+-- key is right, the pseudonym has shown; whether somebody changed the
+-- datagram is not checked, since luaossl has no way to do so.
+local function open(key, tvb)
+    local session = tvb:raw(HEADER_SIZE, SESSION_SIZE)
+    local number = tvb:raw(HEADER_SIZE + SESSION_SIZE, NUMBER_SIZE)
+    local both = key.sessions[session]
+    if not both then
+        both = expand(key.network, "qdes session" .. session, 44)
+        key.sessions[session] = both
+    end
+    local nonce = {}
+    for i = 1, 12 do
+        local byte = both:byte(32 + i)
+        nonce[i] = string.char(i <= 4 and byte or
+            xor_byte(byte, number:byte(i - 4)))
+    end
+    local cipher = crypto.cipher.new(session:byte(8) % 2 == 1 and
+        "chacha20-poly1305" or "aes-256-gcm")
+    cipher:decrypt(both:sub(1, 32), table.concat(nonce))
+    local size = tvb:len() - SEALED_MIN
+    return size > 0 and cipher:update(tvb:raw(HEADER_SIZE + SESSION_SIZE +
+        NUMBER_SIZE, size)) or ""
+end
+
+-- The datagram as it was before it was sealed, or nil and why not.
+local function unseal(tvb, h)
+    read_keys()
+    local key = keys[tvb:raw(4, 4)]
+    if qdes.prefs.secret_files == "" then
+        return nil
+    elseif not crypto then
+        return nil, crypto_error
+    elseif not key then
+        return nil, keys_error or "none of the secrets, with the network " ..
+            "IDs in the preferences, opens it"
+    elseif tvb:len() < tvb:reported_len() then
+        return nil, "the capture holds only a part of it"
+    end
+    local plain = tvb:raw(0, 3) .. string.char(h.flags - SEALED) ..
+        be32(key.netid) .. open(key, tvb)
+    return ByteArray.new(plain, true):tvb("Unsealed QDES"), key.netid
+end
+
+-- Adds what can be seen of it; returns the plain datagram if there is a key.
 local function show_sealed(tvb, pinfo, tree, h)
     local size, offset = tvb:reported_len(), HEADER_SIZE
     local cipher_size = size - SEALED_MIN
@@ -536,7 +690,7 @@ local function show_sealed(tvb, pinfo, tree, h)
         tree:add_proto_expert_info(expert_odd, string.format(
             "A sealed datagram has %d bytes at least, this one %s",
             SEALED_MIN, bytes(size)))
-        return
+        return nil
     end
     for _, part in ipairs({ { f.session, SESSION_SIZE },
                             { f.packet_number, NUMBER_SIZE },
@@ -544,12 +698,27 @@ local function show_sealed(tvb, pinfo, tree, h)
                             { f.tag, TAG_SIZE } }) do
         if part[2] > 0 then
             if not captured(tvb, offset, part[2]) then
-                return
+                break
             end
-            tree:add(part[1], tvb(offset, part[2]))
+            if part[1] == f.packet_number then
+                -- Its first bit tells the kind.
+                local range = tvb(offset, NUMBER_SIZE)
+                tree:add(f.flooded, range(0, 1), range(0, 1):uint() >= 0x80)
+                tree:add(f.packet_number, range, UInt64.new(
+                    range(4, 4):uint(), range(0, 4):uint() % 0x80000000))
+            else
+                tree:add(part[1], tvb(offset, part[2]))
+            end
             offset = offset + part[2]
         end
     end
+    local plain, about = unseal(tvb, h)
+    if plain then
+        tree:add(f.opened_netid, about):set_generated()
+    elseif about then
+        tree:add_proto_expert_info(expert_odd, "Sealed: " .. about)
+    end
+    return plain
 end
 
 local ethernet = Dissector.get("eth_withoutfcs")
@@ -633,13 +802,24 @@ local function dissect(tvb, pinfo, root)
     end
     tree:append_text(string.format(", %s, Network ID: %d", TYPES[h.type],
         h.netid))
+    local plain = tvb
     if has_bit(h.flags, SEALED) then
-        show_sealed(tvb, pinfo, tree, h)
-    elseif h.type == DATA then
-        tree:set_len(math.min(frame_offset(h), tvb:len()))
-        show_data(tvb, pinfo, tree, root, h)
+        plain = show_sealed(tvb, pinfo, tree, h)
+        if not plain then
+            return tvb:len()
+        end
+        h = read_header(plain)
+    end
+    if h.type == DATA then
+        if plain == tvb then
+            tree:set_len(math.min(frame_offset(h), tvb:len()))
+        end
+        show_data(plain, pinfo, tree, root, h)
     else
-        show_control(tvb, pinfo, tree, h)
+        show_control(plain, pinfo, tree, h)
+    end
+    if plain ~= tvb then
+        pinfo.cols.info:append(" [Sealed]")
     end
     return tvb:len()
 end

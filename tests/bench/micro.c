@@ -19,6 +19,7 @@
 #include "qdes/csum.h"
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
+#include "qdes/portsec.h"
 #include "qdes/segment.h"
 
 #define ROUNDS 9
@@ -33,6 +34,7 @@ typedef struct Bench {
     uint8_t (*macs)[QDES_MAC_SIZE];
     QdesPeers *peers;
     QdesAddr *addrs;
+    QdesPortsec *portsec;
     unsigned at;
     int64_t now;
 
@@ -107,6 +109,28 @@ static void peers_setup(Bench *b, size_t n)
 static void peers_find(Bench *b)
 {
     b->sink += qdes_peers_find(b->peers, &b->addrs[b->at]);
+    b->at = b->at + 1 == b->entries ? 0 : b->at + 1;
+}
+
+/* Half of the addresses are listed, the other half heard. */
+static void portsec_setup(Bench *b, size_t n)
+{
+    unsigned i;
+
+    b->entries = n;
+    b->macs = g_malloc0_n(n, QDES_MAC_SIZE);
+    for (i = 0; i < n; i++) {
+        memcpy(b->macs[i], "\x52\x54", 2);
+        naive_put32(b->macs[i] + 2, i * 2654435761U);
+    }
+    b->portsec = qdes_portsec_new((const uint8_t (*)[QDES_MAC_SIZE])b->macs,
+                                  (n + 1) / 2, n, 300000, 1);
+}
+
+static void portsec_check(Bench *b)
+{
+    b->sink += qdes_portsec_check(b->portsec, b->macs[b->at], b->now / 1000);
+    b->now++;
     b->at = b->at + 1 == b->entries ? 0 : b->at + 1;
 }
 
@@ -268,6 +292,9 @@ static const Case cases[] = {
     { "fdb lookup, 10000 entries", fdb_setup, fdb_lookup, ADDRESSES, 1, 0 },
     { "fdb learn, 1 entry", fdb_setup, fdb_learn, 1, 1, 0 },
     { "fdb learn, 10000 entries", fdb_setup, fdb_learn, ADDRESSES, 1, 0 },
+    { "port security, 1 address", portsec_setup, portsec_check, 1, 1, 0 },
+    { "port security, 1000 addresses", portsec_setup, portsec_check, 1000, 1,
+      0 },
     { "peers find, 1 peer", peers_setup, peers_find, 1, 1, 0 },
     { "peers find, 1000 peers", peers_setup, peers_find, 1000, 1, 0 },
     { "checksum, 64 bytes", csum_setup, csum_add, 64, 1, 64 },
@@ -301,6 +328,7 @@ static void cleanup(Bench *b)
         qdes_peers_free(b->peers);
     }
     qdes_coalescer_free(b->coalescer);
+    qdes_portsec_free(b->portsec);
     g_free(b->macs);
     g_free(b->addrs);
     g_free(b->buf);

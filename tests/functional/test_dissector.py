@@ -241,7 +241,8 @@ def check_sealed(packet, datagram):
         return
     session, number = struct.unpack_from('>QQ', datagram, 8)
     assert numbers(packet['qdes.session']) == [session]
-    assert numbers(packet['qdes.packet_number']) == [number]
+    assert numbers(packet['qdes.packet_number']) == [number & ~(1 << 63)]
+    assert flag(packet, 'qdes.flooded') == [bool(number >> 63)]
     shown = {name: bytes.fromhex(packet.get(name, [''])[0].replace(':', ''))
              for name in ('qdes.ciphertext', 'qdes.tag')}
     assert shown['qdes.ciphertext'] == datagram[24:-16]

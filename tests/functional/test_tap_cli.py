@@ -219,6 +219,8 @@ BAD_VALUES = [
     ('storm-control', '0', 'off, or 1 to 10000000'),
     ('storm-control', 'all', 'off'),
     ('loop-guard', '1', 'on or off'),
+    ('max-local-macs', '0', '1 to 65536'),
+    ('mac-violation', 'drop', 'max-local-macs'),
     ('sndbuf', '1', '4096'),
     ('sndbuf', '2147483648', '1073741824'),
     ('rcvbuf', 'big', 'number'),
@@ -238,6 +240,15 @@ def test_bad_value(host, tmp_path, name, value, remedy):
     assert set(taptool.links(host)) == {'lo', 'eth0'}
     assert not control.exists()
     assert not pcap.exists()
+
+
+def test_bad_mac(host):
+    line = taptool.refused(host, '--tap', 'tap0', '--mac', '02:00:00:00:00:01',
+                           '--mac', '02:00:00:00:00:1')
+    assert 'mac.1=02:00:00:00:00:1: not a MAC address' in line
+    assert 'max-local-macs=1: 2 MAC addresses are listed' in taptool.refused(
+        host, '--tap', 'tap0', '--mac', '02:00:00:00:00:01', '--mac',
+        '02:00:00:00:00:02', '--max-local-macs', '1')
 
 
 def test_conflicts_between_options(host):

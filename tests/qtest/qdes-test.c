@@ -51,6 +51,7 @@ static void test_forms(void)
         "localaddr=127.0.0.1,iface=lo,mcast=%s,netid=4294967295,ttl=255,"
         "encap=qdes,name=left,,right,ageing=10,max-macs=1048576,learning=on,"
         "unknown-unicast=drop,storm-control=1,loop-guard=off,"
+        "max-local-macs=65536,mac-violation=learn-none,"
         "mss-clamp=off,vnet-hdr=off,gso=off,"
         "superframes=off,sndbuf=1M,rcvbuf=4096", fabric->mcast);
     QTestState *qts = qtest_initf(
@@ -60,7 +61,9 @@ static void test_forms(void)
         "\"iface\": \"lo\", \"ttl\": 1, \"encap\": \"qdes\", \"name\": "
         "\"left,right\", \"ageing\": 1000000, \"max-macs\": 1, \"learning\": "
         "false, \"unknown-unicast\": \"flood\", \"storm-control\": \"off\", "
-        "\"loop-guard\": true, \"mss-clamp\": false, "
+        "\"loop-guard\": true, \"mac\": [\"52:54:00:12:34:56\"], "
+        "\"max-local-macs\": 1, \"mac-violation\": \"drop\", "
+        "\"mss-clamp\": false, "
         "\"vnet-hdr\": false, \"gso\": false, \"superframes\": false, "
         "\"sndbuf\": 1048576}' ",
         all, fabric->mcast);
@@ -119,7 +122,10 @@ static void test_peers(void)
     /* The monitor's own parser keeps but the last of many. */
     answer = qtest_hmp(qts, "netdev_add qdes,id=hmp,mcast=off,"
                        "peers=127.0.0.2:7");
-    g_assert_cmpstr(answer, ==, "");
+    /* Not bound to loopback, it says whom to trust. */
+    g_assert(g_str_has_prefix(answer, "info: netdev hmp: this fabric is not "
+                              "sealed: "));
+    g_assert(strchr(answer, '\n') == answer + strlen(answer) - 1);
 
     for (i = 0; i < ARRAY_SIZE(ids); i++) {
         int n = strcmp(ids[i], "hmp") == 0 ? 1 : ARRAY_SIZE(peers);
@@ -239,6 +245,15 @@ static const struct {
     { "'max-macs': 0", "max-macs=0", "max-macs=0: must be 1 to 1048576" },
     { "'max-macs': 1048577", "max-macs=1048577",
       "max-macs=1048577: must be 1 to 1048576" },
+    { "'mac': ['52:54:00:12:34:56', '01:00:5e:00:00:01']",
+      "mac.0=52:54:00:12:34:56,mac.1=01:00:5e:00:00:01",
+      "mac.1=01:00:5e:00:00:01: nobody can have this address" },
+    { "'mac': ['52:54']", "mac.0=52:54", "mac.0=52:54: not a MAC address" },
+    { "'max-local-macs': 0", "max-local-macs=0",
+      "max-local-macs=0: must be 1 to 65536" },
+    { "'mac-violation': 'drop'", "mac-violation=drop",
+      "mac-violation=drop: every MAC address is allowed" },
+    { "'mac-violation': 'shutdown'", "mac-violation=shutdown", "shutdown" },
     { "'learning': false, 'unknown-unicast': 'drop'",
       "learning=off,unknown-unicast=drop",
       "unknown-unicast=drop: with learning=off" },
@@ -1364,6 +1379,48 @@ static void test_storm_control(void)
     fabric_free(fabric);
 }
 
+/* The guest's own address passes, another one of its does not, and a peer's
+ * frame from the guest's own neither. */
+static void test_port_security(void)
+{
+    static const uint8_t own_mac[6] = { 0x52, 0x54, 0, 0x12, 0x34, 0x5a };
+    Fabric *fabric = fabric_new();
+    Station *a = station_new(fabric, 7, "a");
+    Hub hub = hub_start(fabric, 7, ",mac.0=52-54-00-12-34-5A", "");
+    g_autofree Frame *other = make_frame(mac_all, mac_guest, 1, 60);
+    g_autofree Frame *own = make_frame(mac_all, own_mac, 2, 60);
+    g_autofree Frame *from_a = make_frame(mac_all, mac_a, 3, 60);
+    QDict *port, *security;
+    QList *macs;
+
+    hub_send(hub.fd, other);
+    WAIT_FOR(port_count(hub.qts, "q0", "tx-drop-mac") == 1);
+    hub_send(hub.fd, own);
+    station_expect(a, a->group_fd, own);
+    station_frame(a, NULL, own);
+    station_frame(a, NULL, from_a);
+    hub_expect(hub.fd, from_a);
+    g_assert_cmpint(port_count(hub.qts, "q0", "rx-drop-spoofed"), ==, 1);
+
+    port = port_status(hub.qts, "q0");
+    g_assert_null(find_entry(port, "fdb", "mac", "52:54:00:12:34:56"));
+    security = qdict_get_qdict(port, "port-security");
+    g_assert_nonnull(security);
+    macs = qdict_get_qlist(security, "mac");
+    g_assert_cmpint(qlist_size(macs), ==, 1);
+    g_assert_cmpstr(qstring_get_str(qobject_to(QString,
+                                               qlist_peek(macs))), ==,
+                    "52:54:00:12:34:5a");
+    g_assert_cmpint(qdict_get_int(security, "max-local-macs"), ==, 1);
+    g_assert_cmpint(qdict_get_int(security, "local-macs"), ==, 1);
+    assert_option(security, "mac-violation", "drop");
+    qobject_unref(port);
+    assert_books(hub.qts, "q0");
+    hub_stop(&hub);
+    station_free(a);
+    fabric_free(fabric);
+}
+
 static bool is_blocked(QTestState *qts, const char *id)
 {
     QDict *port = port_status(qts, id);
@@ -1549,6 +1606,7 @@ int main(int argc, char **argv)
     qtest_add_func("/qdes/run-time/migration", test_migration);
     qtest_add_func("/qdes/fdb-commands", test_fdb_commands);
     qtest_add_func("/qdes/storm-control", test_storm_control);
+    qtest_add_func("/qdes/port-security", test_port_security);
     qtest_add_func("/qdes/loop-guard", test_loop_guard);
     qtest_add_func("/qdes/status", test_status);
 

@@ -28,10 +28,18 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(config.storm, 100000);
     ck_assert(!config.loop_guard);
     ck_assert_int_eq(config.sndbuf, 0);
+    ck_assert_uint_eq(config.n_macs, 0);
+    ck_assert_uint_eq(config.max_local_macs, 0);
+    ck_assert(!config.learn_none);
+    ck_assert(qdes_config_is_exposed(&config));
     ck_assert_int_eq(config.rcvbuf, 0);
     ck_assert(!config.plain_io);
 }
 END_TEST
+
+#define MACS(...) \
+    .macs = (const char *const []) { __VA_ARGS__ }, \
+    .n_macs = sizeof((const char *const []) { __VA_ARGS__ }) / sizeof(char *)
 
 START_TEST(test_all_options)
 {
@@ -45,6 +53,9 @@ START_TEST(test_all_options)
         .has_learning = true, .learning = true,
         .has_sndbuf = true, .sndbuf = 4096,
         .has_rcvbuf = true, .rcvbuf = 1 << 20,
+        MACS("52:54:00:12:34:56", "52-54-00-12-34-5F"),
+        .has_max_local_macs = true, .max_local_macs = 65536,
+        .mac_violation = "learn-none",
         .default_name = "not this",
     };
     char buf[QDES_ADDR_STRLEN];
@@ -60,6 +71,11 @@ START_TEST(test_all_options)
     ck_assert_int_eq(config.ageing_ms, 10000);
     ck_assert_uint_eq(config.max_macs, 1);
     ck_assert(!config.flood_unknown);
+    ck_assert_uint_eq(config.n_macs, 2);
+    ck_assert_str_eq(config.macs[1], "52-54-00-12-34-5F");
+    ck_assert_uint_eq(config.max_local_macs, 65536);
+    ck_assert(config.learn_none);
+    ck_assert(!qdes_config_is_exposed(&config));
     ck_assert_int_eq(config.sndbuf, 4096);
     ck_assert_int_eq(config.rcvbuf, 1 << 20);
 }
@@ -194,6 +210,26 @@ static const struct {
       "seconds" },
     { { .has_max_macs = true, .max_macs = 0 }, "max-macs=0:",
       "1 to 1048576" },
+    { { MACS("52:54:00:12:34:56", "52:54:00:12:34") },
+      "mac.1=52:54:00:12:34:", "give one like 52:54:00:12:34:56" },
+    { { MACS("") }, "mac.0=:", "not a MAC address" },
+    { { MACS("01:54:00:12:34:56") }, "mac.0=01:54:00:12:34:56:",
+      "one network card" },
+    { { MACS("00:00:00:00:00:00") }, "mac.0=00:00:00:00:00:00:", "zero" },
+    { { MACS("52:54:00:12:34:5a", "52:54:00:12:34:56", "52-54-00-12-34-5A") },
+      "mac.2=52-54-00-12-34-5A:", "as mac.0" },
+    { { .macs = (const char *const [1025]) { "52:54:00:12:34:56" },
+        .n_macs = 1025 }, "mac: 1025", "at most 1024" },
+    { { .has_max_local_macs = true, .max_local_macs = 0 },
+      "max-local-macs=0:", "1 to 65536" },
+    { { .has_max_local_macs = true, .max_local_macs = 65537 },
+      "max-local-macs=65537:", "1 to 65536" },
+    { { MACS("52:54:00:12:34:56", "52:54:00:12:34:57"),
+        .has_max_local_macs = true, .max_local_macs = 1 },
+      "max-local-macs=1:", "2 MAC addresses are listed" },
+    { { MACS("52:54:00:12:34:56"), .mac_violation = "shutdown" },
+      "mac-violation=shutdown:", "drop or learn-none" },
+    { { .mac_violation = "drop" }, "mac-violation=drop:", "max-local-macs" },
     { { .has_max_macs = true, .max_macs = 1048577 }, "max-macs=1048577:",
       "1 to 1048576" },
     { { .unknown_unicast = "maybe" }, "unknown-unicast=maybe:",

@@ -124,6 +124,90 @@ START_TEST(test_fairness)
 }
 END_TEST
 
+#define SHARE_MAX 8192          /* entries: the default of max-macs */
+#define HONEST 50               /* owners, of which each has ... */
+#define HONEST_MACS 20          /* ... so many addresses */
+
+/* How many addresses of the honest are where they were. */
+static int honest_left(QdesFdb *fdb, int64_t now)
+{
+    int left = 0;
+    uint32_t i;
+
+    for (i = 0; i < HONEST * HONEST_MACS; i++) {
+        left += owner_of(fdb, i, now) == (int)(i % HONEST);
+    }
+    return left;
+}
+
+/*
+ * One attacker poses as many peers, up to as many as there can be besides the
+ * honest ones, and invents addresses for each.  Nobody who has no more than
+ * its share, the table's size by the number of owners, loses one.
+ */
+START_TEST(test_many_faces)
+{
+    static const uint32_t faces[] = { 1, 2, 10, 100, 350, 4000 };
+    uint32_t n = faces[_i];
+    QdesFdb *fdb = qdes_fdb_new(SHARE_MAX, 4097, AGEING, 1);
+    uint32_t share = SHARE_MAX / (HONEST + n);
+    uint32_t i;
+
+    for (i = 0; i < HONEST * HONEST_MACS; i++) {
+        learn(fdb, i, i % HONEST, 0);
+    }
+    for (i = 0; i < 200000; i++) {
+        learn(fdb, 10000 + i, HONEST + i % n, 1 + i / 1000);
+    }
+    ck_assert_uint_eq(qdes_fdb_size(fdb),
+                      n == 1 ? SHARE_MAX / 2 + HONEST * HONEST_MACS :
+                      SHARE_MAX);
+    for (i = 0; i < HONEST; i++) {
+        ck_assert_uint_ge(qdes_fdb_owner_size(fdb, i),
+                          MIN(share, HONEST_MACS));
+    }
+    if (share >= HONEST_MACS) {
+        ck_assert_int_eq(honest_left(fdb, 300), HONEST * HONEST_MACS);
+    } else {
+        /* It does cost them what is above their share. */
+        ck_assert_int_lt(honest_left(fdb, 300), HONEST * HONEST_MACS);
+    }
+    qdes_fdb_free(fdb);
+}
+END_TEST
+
+/*
+ * At random, with shares that do not come out even: who has no more than its
+ * share loses nothing, whoever learns.
+ */
+START_TEST(test_share)
+{
+    GRand *rand = unit_rand("test_share");
+    uint32_t max = 2 + _i;
+    uint32_t n = 2 + _i % 7;
+    QdesFdb *fdb = qdes_fdb_new(max, n, AGEING, 1);
+    size_t before[9];
+    bool kept = true;
+    uint32_t owner, i;
+    int step;
+
+    for (step = 0; step < 20000 && kept; step++) {
+        for (i = 0; i < n; i++) {
+            before[i] = qdes_fdb_owner_size(fdb, i);
+        }
+        owner = g_rand_int_range(rand, 0, n);
+        learn(fdb, 1000 + step, owner, step);
+        for (i = 0; i < n; i++) {
+            kept &= i == owner || before[i] > max / n ||
+                    qdes_fdb_owner_size(fdb, i) >= before[i];
+        }
+    }
+    ck_assert_msg(kept, "step %d", step);
+    qdes_fdb_free(fdb);
+    g_rand_free(rand);
+}
+END_TEST
+
 /* Two that flood fill the table; then the larger of them gives way. */
 START_TEST(test_largest_gives_way)
 {
@@ -240,9 +324,13 @@ static void model_make_room(Model *m, uint32_t owner, bool is_new,
     for (i = 0; i < MODEL_OWNERS; i++) {
         most = MAX(most, model_count(m, i));
     }
+    if (model_count(m, owner) == most) {
+        model_evict(m, owner);
+        return;
+    }
     for (i = 0; i < MODEL_OWNERS; i++) {
         if (model_count(m, i) == most &&
-            qdes_fdb_owner_size(fdb, i) + 1 == most + (i == owner)) {
+            qdes_fdb_owner_size(fdb, i) + 1 == most) {
             model_evict(m, i);
             return;
         }
@@ -376,6 +464,8 @@ int main(void)
     tcase_add_test(tc, test_ageing);
     tcase_add_test(tc, test_flush_owner);
     tcase_add_test(tc, test_fairness);
+    tcase_add_loop_test(tc, test_many_faces, 0, 6);
+    tcase_add_loop_test(tc, test_share, 0, 30);
     tcase_add_test(tc, test_largest_gives_way);
     tcase_add_test(tc, test_table_of_one);
     tcase_add_loop_test(tc, test_model, 0, 7);

@@ -34,6 +34,9 @@ START_TEST(test_least)
     ck_assert(!options.fabric.has_vnet_hdr);
     ck_assert(!options.fabric.has_gso);
     ck_assert(!options.fabric.has_superframes);
+    ck_assert(!options.fabric.has_max_local_macs);
+    ck_assert_uint_eq(options.fabric.n_macs, 0);
+    ck_assert_ptr_null(options.fabric.mac_violation);
     ck_assert(!options.plain_io);
     ck_assert(!options.quiet);
     options_clear(&options);
@@ -49,7 +52,8 @@ START_TEST(test_every_option)
                     "--name n\xc3\xa4me --ageing 60 --max-macs=7 --learning "
                     "off --unknown-unicast drop --sndbuf 64k --rcvbuf 5000 "
                     "--mss-clamp off --vnet-hdr=off --gso off "
-                    "--superframes=off "
+                    "--superframes=off --mac 02::1 --max-local-macs 9 "
+                    "--mac=m --mac-violation learn-none "
                     "--control /c --pcap - --pcap-filter arp --user me "
                     "--plain-io --quiet", NULL));
     ck_assert_str_eq(o.tap, "tap7");
@@ -81,6 +85,12 @@ START_TEST(test_every_option)
     ck_assert(!o.fabric.gso);
     ck_assert(o.fabric.has_superframes);
     ck_assert(!o.fabric.superframes);
+    ck_assert_uint_eq(o.fabric.n_macs, 2);
+    ck_assert_str_eq(o.fabric.macs[0], "02::1");
+    ck_assert_str_eq(o.fabric.macs[1], "m");
+    ck_assert(o.fabric.has_max_local_macs);
+    ck_assert_int_eq(o.fabric.max_local_macs, 9);
+    ck_assert_str_eq(o.fabric.mac_violation, "learn-none");
     ck_assert_str_eq(o.control, "/c");
     ck_assert_str_eq(o.pcap, "-");
     ck_assert_str_eq(o.pcap_filter, "arp");

@@ -387,6 +387,48 @@ START_TEST(test_blocked)
 }
 END_TEST
 
+/* The same. */
+START_TEST(test_port_security)
+{
+    QdesStatus *status = make_status();
+    JsonParser *parser = json_parser_new();
+    QdesStatusPortsec *portsec = g_new0(QdesStatusPortsec, 1);
+    JsonObject *object;
+    JsonArray *array;
+    char *answer;
+    char *text;
+
+    status->portsec = portsec;
+    portsec->n_macs = 2;
+    portsec->macs = g_malloc0_n(2, sizeof(*portsec->macs));
+    portsec->macs[1][5] = 0x5a;
+    portsec->max_local_macs = 7;
+    portsec->local_macs = 3;
+    portsec->violation = "learn-none";
+    answer = request_answer(REQUEST_QUERY_QDES, "tap0", status);
+    object = json_object_get_object_member(parse_answer(parser, answer),
+                                           "return");
+    object = json_object_get_object_member(object, "port-security");
+    assert_members(object, "mac max-local-macs local-macs mac-violation");
+    ck_assert_int_eq(json_object_get_int_member(object, "max-local-macs"), 7);
+    ck_assert_int_eq(json_object_get_int_member(object, "local-macs"), 3);
+    ck_assert_str_eq(json_object_get_string_member(object, "mac-violation"),
+                     "learn-none");
+    array = json_object_get_array_member(object, "mac");
+    ck_assert_uint_eq(json_array_get_length(array), 2);
+    ck_assert_str_eq(json_array_get_string_element(array, 1),
+                     "00:00:00:00:00:5a");
+    text = qdes_status_text(status, "  ");
+    ck_assert_msg(strstr(text, "\n  port security: 3 of 7 MAC addresses here, "
+                         "others: learn-none\n    00:00:00:00:00:00 listed\n"
+                         "    00:00:00:00:00:5a listed\n"), "%s", text);
+    g_free(text);
+    g_free(answer);
+    g_object_unref(parser);
+    qdes_status_free(status);
+}
+END_TEST
+
 START_TEST(test_done)
 {
     char *answer = request_done(REQUEST_FDB_FLUSH, 7);
@@ -429,6 +471,7 @@ int main(void)
     tcase_add_test(tc, test_random_bytes);
     tcase_add_test(tc, test_query);
     tcase_add_test(tc, test_blocked);
+    tcase_add_test(tc, test_port_security);
     tcase_add_test(tc, test_done);
     tcase_add_test(tc, test_info);
     suite_add_tcase(suite, tc);

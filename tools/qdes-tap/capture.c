@@ -22,6 +22,7 @@ struct Capture {
     char *target;
     int fd;
     bool created;               /* there was no such file */
+    bool regular;               /* a file that can be emptied */
     pcap_dumper_t *dumper;      /* writes into @fill */
     GThread *thread;
     uint64_t frames;
@@ -141,12 +142,14 @@ bool capture_open(Capture *capture, const char *target, GError **errp)
 {
     cookie_io_functions_t into_buffer = { .write = capture_fill };
     bool to_stdout = g_str_equal(target, "-");
+    struct stat st;
     FILE *file;
 
     if (!(to_stdout ? capture_open_stdout(capture, errp)
                     : capture_open_file(capture, target, errp))) {
         return false;
     }
+    capture->regular = fstat(capture->fd, &st) == 0 && S_ISREG(st.st_mode);
     capture->target = g_strdup(to_stdout ? "stdout" : target);
     file = fopencookie(capture, "w", into_buffer);
     capture->dumper = file ? pcap_dump_fopen(capture->pcap, file) : NULL;
@@ -214,10 +217,7 @@ static void *capture_thread(void *opaque)
 
 void capture_start(Capture *capture)
 {
-    struct stat st;
-
-    if (fstat(capture->fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        ftruncate(capture->fd, 0) < 0) {
+    if (capture->regular && ftruncate(capture->fd, 0) < 0) {
         log_warning("capture to %s: cannot empty it: %s", capture->target,
                     g_strerror(errno));
     }

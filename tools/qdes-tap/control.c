@@ -7,8 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "unixlistener.h"
-
 #define CONTROL_RETRY_MS 1000       /* until the next accept() after ENFILE */
 
 typedef struct Client {
@@ -397,6 +395,11 @@ void control_start(Control *control, const char *id,
     loop_watch(control->loop, control->done_fd, QDES_WATCH_READ,
                control_jobs_done, control);
     control_accept(control, loop_now());
+}
+
+UnixListener *control_listener(Control *control)
+{
+    return &control->listener;
 }
 
 void control_free(Control *control)

@@ -26,6 +26,7 @@
 
 #include "loop.h"
 #include "request.h"
+#include "unixlistener.h"
 
 #define CONTROL_CLIENTS 16
 #define CONTROL_TIMEOUT_MS 10000
@@ -49,6 +50,9 @@ Control *control_new(Loop *loop, const char *path, GError **errp);
 void control_start(Control *control, const char *id,
                    ControlStatusFunc *status, ControlChangeFunc *change,
                    void *opaque);
+
+/* Where clients connect; the caller may have its file disowned. */
+UnixListener *control_listener(Control *control);
 
 /* Close and remove the socket, if it is still ours.  Accepts NULL. */
 void control_free(Control *control);

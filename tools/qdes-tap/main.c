@@ -4,8 +4,9 @@
  *
  * The order of things: check every option, so that nothing is begun that
  * cannot be finished; open the TAP, the only thing that may need root; become
- * the user; open what is left; drop every privilege; be ready; forward until
- * a signal comes; leave the fabric with a BYE and take away what was made.
+ * the user; open what is left; drop every privilege, and whatever else is not
+ * needed; be ready; forward until a signal comes; leave the fabric with a BYE
+ * and take away what was made.
  */
 
 #include <errno.h>
@@ -19,12 +20,14 @@
 
 #include "capture.h"
 #include "control.h"
+#include "helper.h"
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
 #include "options.h"
 #include "port.h"
 #include "privileges.h"
+#include "sandbox.h"
 #include "secretfile.h"
 #include "statusclient.h"
 #include "tap.h"
@@ -40,6 +43,8 @@ typedef struct Program {
     int signals;
     Tap tap;
     PrivilegesUser user;
+    SandboxMode sandbox;
+    Helper *helper;
     QdesConfig config;
     Control *control;
     Capture *capture;
@@ -119,7 +124,8 @@ static bool check_options(Program *program, Options *options, GError **errp)
                     "the interface that carries them", options->tap);
         return false;
     }
-    if (!privileges_find_user(&program->user, options->user, errp)) {
+    if (!sandbox_parse(&program->sandbox, options->sandbox, errp) ||
+        !privileges_find_user(&program->user, options->user, errp)) {
         return false;
     }
     if (options->pcap) {
@@ -196,6 +202,50 @@ static void wipe_secrets(Options *options)
     secret_wipe(&options->fabric.secret_old);
 }
 
+/* The sandbox has no files; where such are needed later, this helps. */
+static bool start_helper(Program *program, const Options *options,
+                         GError **errp)
+{
+    UnixListener *listener = program->control ?
+                             control_listener(program->control) : NULL;
+
+    if (program->sandbox == SANDBOX_OFF ||
+        (!listener && options->fabric.n_peers == 0)) {
+        return true;
+    }
+    program->helper = helper_start(listener, program->sandbox == SANDBOX_LOG,
+                                   errp);
+    if (!program->helper) {
+        return false;
+    }
+    program->config.lookup = helper_lookup;
+    program->config.lookup_opaque = program->helper;
+    if (listener) {
+        unix_listener_disown(listener);
+    }
+    return true;
+}
+
+/* Everything is open: give up what else there is. */
+static bool confine(const Program *program, GError **errp)
+{
+    bool sandbox = program->sandbox != SANDBOX_OFF;
+
+    if (sandbox) {
+        sandbox_isolate();
+    }
+    if (!privileges_drop(errp)) {
+        return false;
+    }
+    if (sandbox) {
+        sandbox_enter(program->sandbox);
+    } else {
+        log_warning("--sandbox=off: who gets into this process by a flaw of "
+                    "it can do all that its user may");
+    }
+    return true;
+}
+
 /* Open everything; the order is privileges.h's. */
 static bool start(Program *program, Options *options, GError **errp)
 {
@@ -213,10 +263,13 @@ static bool start(Program *program, Options *options, GError **errp)
         !capture_open(program->capture, options->pcap, errp)) {
         return false;
     }
+    if (!start_helper(program, options, errp)) {
+        return false;
+    }
     program->port = port_new(program->loop, &program->tap, program->capture,
                              &program->config, errp);
     wipe_secrets(options);
-    return program->port && privileges_drop(errp);
+    return program->port && confine(program, errp);
 }
 
 static QdesStatus *get_status(void *opaque)
@@ -269,8 +322,11 @@ static int run(Program *program)
 
 static void stop(Program *program)
 {
+    bool has_socket = program->control;
+
     port_free(program->port);
     control_free(program->control);
+    helper_stop(program->helper, has_socket);
     capture_free(program->capture);
     tap_close(&program->tap);
     loop_watch(program->loop, program->signals, QDES_WATCH_NONE, NULL, NULL);
@@ -295,12 +351,14 @@ static int run_port(Options *options)
         return EXIT_FAILED;
     }
     take_signals(&program);
+    notify_open();
     if (start(&program, options, &err)) {
         status = run(&program);
     } else {
         status = fail(err);
     }
     notify_stopping();
+    notify_close();
     stop(&program);
     return status;
 }

@@ -8,6 +8,10 @@
 #ifndef QDES_TAP_NOTIFY_H
 #define QDES_TAP_NOTIFY_H
 
+/* Connect to systemd, while that can be done.  To be called once. */
+void notify_open(void);
+void notify_close(void);
+
 /* The port works from now on; @status is a line for "systemctl status". */
 void notify_ready(const char *status);
 

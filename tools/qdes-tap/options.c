@@ -13,6 +13,7 @@ typedef enum OptionKind {
     KIND_SECTION,               /* a headline of --help, no option */
     KIND_TEXT,
     KIND_PEER,                  /* may be given again, for one more */
+    KIND_MAC,                   /* the same */
     KIND_NUMBER,
     KIND_SIZE,                  /* a number of bytes */
     KIND_SWITCH,                /* on or off */
@@ -39,6 +40,9 @@ static const OptionDef run_options[] = {
       "how peers' tables show this port (default: HOSTNAME:NAME)" },
     { KIND_TEXT, "user", "NAME", AT(user), 0,
       "once the TAP is open, be this user and no longer root" },
+    { KIND_TEXT, "sandbox", "on|off|log", AT(sandbox), 0,
+      "take from the running port what it does not need; log: tell the kernel "
+      "log what it asks for beyond that, and let it (default: on)" },
 
     { KIND_SECTION, .help = "The fabric" },
     { KIND_TEXT, "mcast", "ADDR[:PORT]", FABRIC(mcast), 0,
@@ -95,7 +99,6 @@ static const OptionDef run_options[] = {
       "learn where MAC addresses are, or always flood (default: on)" },
     { KIND_TEXT, "unknown-unicast", "flood|drop", FABRIC(unknown_unicast), 0,
       "what to do with a frame to an unknown MAC address (default: flood)" },
-
     { KIND_TEXT, "storm-control", "N|off", FABRIC(storm_control), 0,
       "broadcast, multicast and unknown frames to flood per second "
       "(default: " G_STRINGIFY(QDES_DEFAULT_STORM) ", off with --learning "
@@ -103,6 +106,18 @@ static const OptionDef run_options[] = {
     { KIND_SWITCH, "loop-guard", "on|off", FABRIC(loop_guard),
       FABRIC(has_loop_guard),
       "block the port when another one is on the same LAN (default: on)" },
+
+    { KIND_SECTION, .help = "Port security" },
+    { KIND_MAC, "mac", "MAC", 0, 0,
+      "a MAC address that frames from the TAP may have, and no peer; "
+      "repeatable (default: they may have any)" },
+    { KIND_NUMBER, "max-local-macs", "N", FABRIC(max_local_macs),
+      FABRIC(has_max_local_macs),
+      "how many MAC addresses there may be at the TAP, those of --mac and the "
+      "first others (default: no limit, or those of --mac)" },
+    { KIND_TEXT, "mac-violation", "drop|learn-none", FABRIC(mac_violation), 0,
+      "drop frames of other MAC addresses, or learn nothing of them (default: "
+      "drop)" },
 
     { KIND_SECTION, .help = "Watching" },
     { KIND_TEXT, "control", "PATH", AT(control), 0,
@@ -343,6 +358,14 @@ static gboolean take_value(const char *option, const char *text, void *data,
             (const char *const *)state->options->peers->pdata;
         state->options->fabric.n_peers = state->options->peers->len;
         break;
+    case KIND_MAC:
+        copy = g_strdup(text);
+        g_ptr_array_add(state->options->strings, copy);
+        g_ptr_array_add(state->options->macs, copy);
+        state->options->fabric.macs =
+            (const char *const *)state->options->macs->pdata;
+        state->options->fabric.n_macs = state->options->macs->len;
+        break;
     case KIND_NUMBER:
         if (!options_parse_number(text, (int64_t *)at)) {
             return bad_number(option, text, "42 or 0x2a", errp);
@@ -429,6 +452,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
 
     memset(options, 0, sizeof(*options));
     options->peers = g_ptr_array_new();
+    options->macs = g_ptr_array_new();
     options->mode = OPTIONS_RUN;
     options->request.command = REQUEST_INVALID;
     for (i = 0; argc > 1 && i < G_N_ELEMENTS(subcommands); i++) {
@@ -491,6 +515,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
 void options_clear(Options *options)
 {
     g_ptr_array_unref(options->peers);
+    g_ptr_array_unref(options->macs);
     g_ptr_array_unref(options->strings);
 }
 

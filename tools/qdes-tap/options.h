@@ -39,6 +39,7 @@ typedef struct Options {
     const char *user;
     const char *secret_file;    /* of OPTIONS_RUN, or of the change */
     const char *secret_old_file;
+    const char *sandbox;
     bool plain_io;
     bool quiet;
     bool json;                  /* of OPTIONS_STATUS */
@@ -46,6 +47,7 @@ typedef struct Options {
     bool help;
     bool version;
     GPtrArray *peers;           /* of fabric.peers */
+    GPtrArray *macs;            /* of fabric.macs */
     GPtrArray *strings;         /* owns what the pointers above point to */
 } Options;
 

@@ -49,9 +49,19 @@ static bool may_shrink_bounds(void)
     return capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 }
 
+/* What the sandbox is made with, and nothing else; files know nothing of it. */
+static void keep_for_sandbox(bool had)
+{
+    if (had) {
+        capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED,
+                      CAP_SYS_ADMIN, -1);
+    }
+}
+
 bool privileges_become(const PrivilegesUser *user, GError **errp)
 {
     int flags = CAPNG_DROP_SUPP_GRP;
+    bool admin;
     int ret;
 
     if (!user->name || geteuid() != 0 || user->uid == 0) {
@@ -60,7 +70,9 @@ bool privileges_become(const PrivilegesUser *user, GError **errp)
     if (may_shrink_bounds()) {
         flags |= CAPNG_CLEAR_BOUNDING;
     }
+    admin = capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN);
     capng_clear(CAPNG_SELECT_ALL);
+    keep_for_sandbox(admin);
     ret = capng_change_id(user->uid, user->gid, flags);
     if (ret != 0 || geteuid() != user->uid || getegid() != user->gid) {
         g_set_error(errp, PRIVILEGES_ERROR, EPERM, "--user=%s: cannot become "
@@ -69,6 +81,12 @@ bool privileges_become(const PrivilegesUser *user, GError **errp)
         return false;
     }
     return true;
+}
+
+bool privileges_has_admin(void)
+{
+    capng_get_caps_process();
+    return capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN);
 }
 
 bool privileges_drop(GError **errp)

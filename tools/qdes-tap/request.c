@@ -115,6 +115,26 @@ static void add_seeds(JsonBuilder *b, const QdesStatus *status)
     json_builder_end_array(b);
 }
 
+static void add_portsec(JsonBuilder *b, const QdesStatusPortsec *portsec)
+{
+    char buf[QDES_MAC_STRLEN];
+    size_t i;
+
+    json_builder_set_member_name(b, "port-security");
+    json_builder_begin_object(b);
+    json_builder_set_member_name(b, "mac");
+    json_builder_begin_array(b);
+    for (i = 0; i < portsec->n_macs; i++) {
+        json_builder_add_string_value(b, qdes_mac_format(portsec->macs[i],
+                                                         buf));
+    }
+    json_builder_end_array(b);
+    add_int(b, "max-local-macs", portsec->max_local_macs);
+    add_int(b, "local-macs", portsec->local_macs);
+    add_string(b, "mac-violation", portsec->violation);
+    json_builder_end_object(b);
+}
+
 static void add_fdb(JsonBuilder *b, const QdesStatus *status)
 {
     size_t i;
@@ -199,6 +219,9 @@ static void add_status(JsonBuilder *b, const char *id,
     }
     if (status->blocked_by_loop) {
         add_string(b, "blocked-by-loop", status->loop_name);
+    }
+    if (status->portsec) {
+        add_portsec(b, status->portsec);
     }
     add_seeds(b, status);
     add_peers(b, status);
@@ -293,10 +316,13 @@ static bool holds(JsonNode *node, GType type)
 
 static bool take_secret(QdesSecret *secret, JsonNode *value)
 {
-    secret_wipe(secret);
-    secret->data = g_base64_decode(json_node_get_string(value),
-                                   &secret->size);
-    return secret->data != NULL;
+    gsize size;
+    guchar *data = g_base64_decode(json_node_get_string(value), &size);
+    bool ok = secret_copy(secret, data, size);
+
+    qdes_wipe(data, size);
+    g_free(data);
+    return ok;
 }
 
 /* Take one argument.  Returns which, or 0 when it is none of @takes. */

@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
 
 #define ROOM (QDES_SECRET_MAX + 2) /* bytes: a newline, and one too many */
+#define MAPPED (16 * 1024)      /* bytes: pages of their own */
 
 static bool failed(const char *option, const char *path, int err,
                    GError **errp)
@@ -16,6 +19,27 @@ static bool failed(const char *option, const char *path, int err,
     g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM, "%s=%s: %s", option, path,
                 g_strerror(err));
     return false;
+}
+
+static void *map(void)
+{
+    void *data = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (data == MAP_FAILED) {
+        g_error("mmap: %s", g_strerror(errno));
+    }
+    return data;
+}
+
+bool secret_copy(QdesSecret *secret, const void *data, size_t size)
+{
+    secret_wipe(secret);
+    if (size > MAPPED) {
+        return false;
+    }
+    *secret = (QdesSecret) { memcpy(map(), data, size), size };
+    return true;
 }
 
 bool secret_read(QdesSecret *secret, const char *option, const char *path,
@@ -39,7 +63,10 @@ bool secret_read(QdesSecret *secret, const char *option, const char *path,
         log_warning("--%s=%s: others than its owner can get at it; run: "
                     "chmod 600 %s", option, path, path);
     }
-    data = g_malloc(ROOM);
+    data = map();
+    /* No other process gets it, and no core dump. */
+    madvise(data, MAPPED, MADV_WIPEONFORK);
+    madvise(data, MAPPED, MADV_DONTDUMP);
     do {
         ret = read(fd, data + size, ROOM - size);
         size += MAX(ret, 0);
@@ -72,8 +99,8 @@ void secret_wipe(QdesSecret *secret)
     void *data = (void *)secret->data;
 
     if (data) {
-        qdes_wipe(data, secret->size);
-        g_free(data);
+        qdes_wipe(data, MAPPED);
+        munmap(data, MAPPED);
     }
     *secret = (QdesSecret) { NULL, 0 };
 }

@@ -21,6 +21,10 @@
 bool secret_read(QdesSecret *secret, const char *option, const char *path,
                  GError **errp);
 
+/* Make @secret a copy of @size bytes at @data.  Returns false when that are
+ * more than a secret can have. */
+bool secret_copy(QdesSecret *secret, const void *data, size_t size);
+
 /* Accepts one without data. */
 void secret_wipe(QdesSecret *secret);
 

@@ -156,10 +156,25 @@ bool unix_listener_open(UnixListener *listener, const char *path,
     return ok;
 }
 
-void unix_listener_close(UnixListener *listener)
+void unix_listener_remove(const UnixListener *listener)
 {
     struct stat st;
 
+    if (listener->bound && lstat(listener->path, &st) == 0 &&
+        st.st_dev == listener->dev && st.st_ino == listener->ino &&
+        unlink(listener->path) < 0) {
+        log_warning("the control socket %s stays: %s; the next start replaces "
+                    "it", listener->path, g_strerror(errno));
+    }
+}
+
+void unix_listener_disown(UnixListener *listener)
+{
+    listener->bound = false;
+}
+
+void unix_listener_close(UnixListener *listener)
+{
     if (!listener->path) {
         return;
     }
@@ -167,11 +182,6 @@ void unix_listener_close(UnixListener *listener)
         close(listener->fd);
         listener->fd = -1;
     }
-    if (listener->bound && lstat(listener->path, &st) == 0 &&
-        st.st_dev == listener->dev && st.st_ino == listener->ino &&
-        unlink(listener->path) < 0) {
-        log_warning("the control socket %s stays: %s; the next start replaces "
-                    "it", listener->path, g_strerror(errno));
-    }
+    unix_listener_remove(listener);
     g_clear_pointer(&listener->path, g_free);
 }

@@ -38,6 +38,12 @@ GQuark unix_listener_error_quark(void);
 bool unix_listener_open(UnixListener *listener, const char *path,
                         GError **errp);
 
+/* Remove the file, if it is still ours. */
+void unix_listener_remove(const UnixListener *listener);
+
+/* Somebody else is to remove the file. */
+void unix_listener_disown(UnixListener *listener);
+
 /* Close and remove the socket; does nothing when it was never opened. */
 void unix_listener_close(UnixListener *listener);
 

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "qdes/encap.h"
+#include "qdes/eth.h"
 #include "qdes/name.h"
+#include "qdes/portsec.h"
 #include "qdes/seeds.h"
 #include "qdes/storm.h"
 
@@ -371,6 +373,89 @@ static bool check_storm(QdesConfig *config, const char *text, GError **errp)
     return true;
 }
 
+static bool check_mac(const QdesOptions *options, size_t i, GError **errp)
+{
+    const char *text = options->macs[i];
+    uint8_t other[QDES_MAC_SIZE];
+    uint8_t mac[QDES_MAC_SIZE];
+    size_t j;
+
+    if (!qdes_mac_parse(mac, text)) {
+        OPTION_ERROR(errp, "mac.%zu=%s: not a MAC address; give one like "
+                     "52:54:00:12:34:56", i, text);
+        return false;
+    }
+    if (!qdes_mac_is_source(mac)) {
+        OPTION_ERROR(errp, "mac.%zu=%s: nobody can have this address; give "
+                     "that of one network card, neither a group's nor zero",
+                     i, text);
+        return false;
+    }
+    for (j = 0; j < i; j++) {
+        qdes_mac_parse(other, options->macs[j]);
+        if (memcmp(mac, other, sizeof(mac)) == 0) {
+            OPTION_ERROR(errp, "mac.%zu=%s: listed already, as mac.%zu; leave "
+                         "out one of the two", i, text, j);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_port_security(QdesConfig *config, const QdesOptions *options,
+                                GError **errp)
+{
+    const char *violation = options->mac_violation;
+    size_t i;
+
+    if (options->n_macs > QDES_PORTSEC_LISTED) {
+        OPTION_ERROR(errp, "mac: %zu are listed, at most %d can be; where a "
+                     "number will do, give max-local-macs=", options->n_macs,
+                     QDES_PORTSEC_LISTED);
+        return false;
+    }
+    for (i = 0; i < options->n_macs; i++) {
+        if (!check_mac(options, i, errp)) {
+            return false;
+        }
+    }
+    if (options->has_max_local_macs &&
+        !check_range("max-local-macs", options->max_local_macs, 1,
+                     QDES_PORTSEC_MAX, "MAC addresses", errp)) {
+        return false;
+    }
+    if (options->has_max_local_macs &&
+        options->max_local_macs < (int64_t)options->n_macs) {
+        OPTION_ERROR(errp, "max-local-macs=%" G_GINT64_FORMAT ": %zu MAC "
+                     "addresses are listed by mac already; give their number "
+                     "or more, or leave it out", options->max_local_macs,
+                     options->n_macs);
+        return false;
+    }
+    config->learn_none = violation && strcmp(violation, "learn-none") == 0;
+    if (violation && !config->learn_none && strcmp(violation, "drop") != 0) {
+        OPTION_ERROR(errp, "mac-violation=%s: must be drop or learn-none",
+                     violation);
+        return false;
+    }
+    if (violation && !options->n_macs && !options->has_max_local_macs) {
+        OPTION_ERROR(errp, "mac-violation=%s: every MAC address is allowed; "
+                     "give mac or max-local-macs, too, or leave it out",
+                     violation);
+        return false;
+    }
+    config->macs = options->macs;
+    config->n_macs = options->n_macs;
+    config->max_local_macs = options->has_max_local_macs ?
+                             options->max_local_macs : 0;
+    return true;
+}
+
+bool qdes_config_is_exposed(const QdesConfig *config)
+{
+    return !qdes_addr_is_loopback(&config->local);
+}
+
 static bool check_secret(const char *option, QdesSecret *secret, GError **errp)
 {
     const char *bytes = secret->data;
@@ -476,7 +561,8 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
         !check_range("max-macs", max_macs, 1, QDES_MAX_MAX_MACS,
                      "MAC addresses", errp) ||
         !check_forwarding(config, options, errp) ||
-        !check_storm(config, options->storm_control, errp)) {
+        !check_storm(config, options->storm_control, errp) ||
+        !check_port_security(config, options, errp)) {
         return false;
     }
     if ((options->has_sndbuf &&

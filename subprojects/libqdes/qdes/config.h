@@ -60,13 +60,17 @@ typedef struct QdesOptions {
     const char *name;           /* how peers' tables show this port */
     const char *unknown_unicast; /* "flood" or "drop" */
     const char *storm_control;  /* frames per second, or "off" */
+    const char *const *macs;    /* MAC addresses on this side of the port */
+    size_t n_macs;
+    const char *mac_violation;  /* "drop" or "learn-none" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
     bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
-    bool has_superframes, has_loop_guard;
+    bool has_superframes, has_loop_guard, has_max_local_macs;
     int64_t netid;              /* 0 to 4294967295; VXLAN: to 16777215 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
     int64_t max_macs;           /* entries */
+    int64_t max_local_macs;     /* MAC addresses on this side, @macs too */
     bool learning;
     int64_t sndbuf, rcvbuf;     /* bytes of the sockets' buffers */
     bool mss_clamp;             /* fit TCP's segments to the path */
@@ -101,6 +105,11 @@ typedef struct QdesConfig {
     bool flood_unknown;
     uint32_t storm;             /* flooded frames per second, 0: no limit */
     bool loop_guard;
+    const char *const *macs;    /* those of the options, not a copy; a fabric
+                                   takes them, and has none here */
+    size_t n_macs;
+    uint32_t max_local_macs;    /* 0: no limit, or @macs alone */
+    bool learn_none;            /* violations pass, but are not learned */
     int sndbuf, rcvbuf;         /* bytes, 0: the system's default */
     bool mss_clamp;
     bool vnet_hdr;              /* for the front end */
@@ -130,6 +139,12 @@ bool qdes_config_check_secrets(QdesSecret *secret, QdesSecret *secret_old,
 /* Parse what lists a peer, and check that one can be there. */
 bool qdes_config_parse_peer(const QdesConfig *config, QdesSeedSpec *spec,
                             const char *text, GError **errp);
+
+/*
+ * Can others than this host read what the port sends, or forge what it gets?
+ * Whatever is unsealed, unless it is bound to a loopback address.
+ */
+bool qdes_config_is_exposed(const QdesConfig *config);
 
 /* Is @addr of a family that the port sends unicast by? */
 bool qdes_config_reaches(const QdesConfig *config, const QdesAddr *addr);

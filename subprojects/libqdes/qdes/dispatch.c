@@ -39,6 +39,10 @@ QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
     if (qdes_mac_is_group(dst)) {
         return flood(f, now);
     }
+    if (f->portsec && qdes_portsec_lists(f->portsec, dst)) {
+        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_local);
+        return QDES_WAY_DROP;
+    }
     fixed = qdes_statics_find(f->statics, dst);
     if (fixed && !fixed->local) {
         *slot = qdes_peers_find(f->peers, &fixed->peer);

@@ -32,6 +32,7 @@
 #include "qdes/guard.h"
 #include "qdes/nonce.h"
 #include "qdes/peer.h"
+#include "qdes/portsec.h"
 #include "qdes/sealing.h"
 #include "qdes/seeds.h"
 #include "qdes/segment.h"
@@ -59,6 +60,7 @@ typedef enum QdesSaid {
     QDES_SAID_PEERS_FULL = 1 << 4,
     QDES_SAID_STORM = 1 << 8,
     QDES_SAID_LOOP = 1 << 9,
+    QDES_SAID_VIOLATION = 1 << 10,
     QDES_SAID_PLAIN = 1 << 16,
     QDES_SAID_WRONG_KEY = 1 << 17,
 } QdesSaid;
@@ -174,6 +176,8 @@ struct QdesFabric {
 
     QdesClaims claims;          /* on MAC addresses of this side */
     QdesStatics *statics;       /* before @fdb */
+    QdesPortsec *portsec;       /* NULL: any MAC address may be here */
+    QdesAddr spoofer;           /* whose frame had one of its addresses last */
     QdesStorm storm;            /* of what the port floods */
 
     struct {
@@ -204,6 +208,18 @@ void qdes_fabric_watch(QdesFabric *f);
 /* A frame with @mac as its source comes from @owner. */
 void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,
                        int64_t now);
+
+/* The next two: only where there is port security. */
+
+/* May a frame from the port have @src as its source?  Warns where not. */
+bool qdes_fabric_admits(QdesFabric *f, const uint8_t *src, int64_t now);
+
+/* Is @src, in a frame from @from, an address that is listed as here? */
+bool qdes_fabric_is_spoofed(QdesFabric *f, const uint8_t *src,
+                            const QdesAddr *from, int64_t now);
+
+/* Take the listed MAC addresses from @config. */
+void qdes_fabric_secure_port(QdesFabric *f, const QdesConfig *config);
 
 typedef enum QdesWay {
     QDES_WAY_DROP,              /* counted already */

@@ -156,6 +156,10 @@ void qdes_fabric_set_link(QdesFabric *f, bool up, int64_t now)
         qdes_fabric_send_queue(f, now);
         qdes_fabric_drop_queue(f);
         qdes_fabric_say_bye(f);
+        if (f->portsec) {
+            /* Something else may be plugged in next. */
+            qdes_portsec_forget(f->portsec, NULL);
+        }
     }
     f->link_up = up;
     if (up) {
@@ -187,6 +191,7 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->peers = qdes_peers_new(QDES_MAX_PEERS, host->random(opaque));
     f->statics = qdes_statics_new(host->random(opaque));
     qdes_storm_init(&f->storm, config->storm, now);
+    qdes_fabric_secure_port(f, config);
     f->instance = host->random(opaque) | 1; /* 0 is no instance */
     f->link_up = true;
     f->timer = INT64_MAX;
@@ -201,6 +206,12 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     }
 
     qdes_fabric_report_group(f);
+    if (qdes_config_is_exposed(config)) {
+        qdes_fabric_say(f, QDES_LOG_NOTICE,
+                        "this fabric is not sealed: whoever reaches it by "
+                        "network can read it, join it and forge frames; netid "
+                        "separates, and does not protect");
+    }
     qdes_fabric_watch(f);
     if (qdes_underlay_monitor_fd(underlay) >= 0) {
         host->watch(opaque, qdes_underlay_monitor_fd(underlay),
@@ -240,6 +251,7 @@ void qdes_fabric_free(QdesFabric *f)
     qdes_coalescer_free(f->rx.coalescer);
     qdes_peers_free(f->peers);
     qdes_statics_free(f->statics);
+    qdes_portsec_free(f->portsec);
     qdes_fdb_free(f->fdb);
     g_free(f);
 }
@@ -284,5 +296,9 @@ QdesStatus *qdes_fabric_status(const QdesFabric *f, int64_t now)
     g_strlcpy(status->loop_name, f->loop.name, sizeof(status->loop_name));
     status->loop_addr = f->loop.addr;
     status->gso = qdes_underlay_segments(f->underlay);
+    if (f->portsec) {
+        qdes_status_add_portsec(status, f->portsec, f->config.learn_none,
+                                now);
+    }
     return status;
 }

@@ -70,6 +70,9 @@ typedef enum QdesWatch {
 
 typedef enum QdesLogLevel {
     QDES_LOG_INFO,              /* what a user may want to read once */
+    QDES_LOG_NOTICE,            /* what a user should, though nothing is wrong;
+                                   a host that shows no INFO at start shows
+                                   this */
     QDES_LOG_WARNING,           /* what hurts; each kind is said once */
 } QdesLogLevel;
 

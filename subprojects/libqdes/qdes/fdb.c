@@ -170,15 +170,20 @@ static void forget(QdesFdb *fdb, uint32_t slot)
     fdb->size--;
 }
 
-/* Make room for one more entry of @owner. */
+/*
+ * Make room for one more entry of @owner.  Where it has as many as any other,
+ * it is the one that wants more than its share.
+ */
 static void make_room(QdesFdb *fdb, uint32_t owner, bool new_entry)
 {
+    uint32_t count = fdb->owners[owner].count;
     uint32_t victim;
 
-    if (fdb->owners[owner].count >= fdb->max_per_owner) {
+    if (count >= fdb->max_per_owner) {
         victim = owner;
     } else if (new_entry && fdb->size >= fdb->max_entries) {
-        victim = fdb->by_count[fdb->max_count].head;
+        victim = count == fdb->max_count ? owner :
+                 fdb->by_count[fdb->max_count].head;
     } else {
         return;
     }

@@ -14,9 +14,13 @@
  * Limits and fairness: the table holds at most @max_entries, and no owner
  * more than half of them (but at least one).  A new address of an owner that
  * has its share takes the place of that owner's own oldest.  When the whole
- * table is full, the oldest entry of the owner with the most entries goes.
+ * table is full, the oldest entry of the owner with the most entries goes;
+ * the owner of the new one gives way where it is among those with the most.
  * So whoever floods the table with invented addresses pushes out its own,
- * and the traffic of the others is not turned into flooding.
+ * and the traffic of the others is not turned into flooding.  Also where it
+ * poses as many: of N owners, none that has @max_entries / N entries or fewer
+ * ever loses one to another's (as it would have to have more than any owner
+ * that asks for room, and so more than the average).
  *
  * Invariants: the entries of all owners sum to the size; in the order of age
  * the entry heard longest ago comes first; an entry past the ageing time is

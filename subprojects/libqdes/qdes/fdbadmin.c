@@ -48,6 +48,11 @@ bool qdes_fabric_add_fdb(QdesFabric *f, const char *mac, const char *peer,
         (peer && !parse_peer(&entry.peer, peer, errp))) {
         return false;
     }
+    if (peer && f->portsec && qdes_portsec_lists(f->portsec, entry.mac)) {
+        FDB_ERROR(errp, "mac=%s: the port was opened with this MAC address as "
+                  "one of its own; leave peer out, or open it without", mac);
+        return false;
+    }
     if (peer && qdes_underlay_is_own(f->underlay, &entry.peer)) {
         FDB_ERROR(errp, "peer=%s: this is the port itself; leave peer out for "
                   "a MAC address on this side", peer);
@@ -95,6 +100,9 @@ bool qdes_fabric_flush_fdb(QdesFabric *f, const QdesFlush *what, size_t *n,
             return false;
         }
         *n = qdes_fdb_flush_mac(f->fdb, mac);
+        if (f->portsec) {
+            qdes_portsec_forget(f->portsec, mac);
+        }
         if (what->statics) {
             *n += qdes_statics_remove(f->statics, mac);
         }
@@ -110,6 +118,9 @@ bool qdes_fabric_flush_fdb(QdesFabric *f, const QdesFlush *what, size_t *n,
         }
     } else {
         *n = qdes_fdb_flush(f->fdb);
+        if (f->portsec) {
+            qdes_portsec_forget(f->portsec, NULL);
+        }
     }
     if (what->statics) {
         *n += qdes_statics_flush(f->statics, what->peer ? &peer : NULL);

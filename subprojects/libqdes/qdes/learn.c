@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Learning who has which MAC address, and noticing that two have one. */
+/*
+ * Learning who has which MAC address, noticing that two have one, and port
+ * security, which says who may.
+ */
 
 #include "qdes/fabric-private.h"
 
@@ -25,6 +28,97 @@ static void check_duplicate(QdesFabric *f, const uint8_t *mac,
                         qdes_mac_format(mac, text), peer->name,
                         qdes_addr_format(&peer->addr, addr));
     }
+}
+
+/* The listed address @mac was heard from the spoofer, and is here again. */
+static void check_contest(QdesFabric *f, const uint8_t *mac, int64_t now)
+{
+    unsigned claims = qdes_claims_count(&f->claims, mac, now);
+    char addr[QDES_ADDR_STRLEN];
+    char text[QDES_MAC_STRLEN];
+
+    if (claims > 0) {
+        QDES_COUNT(&f->stats, mac_duplicate);
+    }
+    if (claims > 1 && qdes_fabric_first(f, QDES_SAID_DUPLICATE)) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "duplicate MAC address %s: mac lists it as here, and "
+                        "the peer at %s uses it, too; its frames are dropped "
+                        "(rx-drop-spoofed). Give each guest an address of its "
+                        "own, or end the loop, if both ports are on one LAN",
+                        qdes_mac_format(mac, text),
+                        qdes_addr_format(&f->spoofer, addr));
+    }
+}
+
+static void say_violation(QdesFabric *f, const uint8_t *src)
+{
+    uint32_t max = qdes_portsec_max(f->portsec);
+    char text[QDES_MAC_STRLEN];
+
+    if (qdes_fabric_first(f, QDES_SAID_VIOLATION)) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "port security: the port sends from %s, and may from "
+                        "%u other MAC address%s only (mac, max-local-macs); "
+                        "such frames %s", qdes_mac_format(src, text), max,
+                        max == 1 ? "" : "es", f->config.learn_none ?
+                        "pass, and nothing is learned of them "
+                        "(tx-unlearned)" : "are dropped (tx-drop-mac)");
+    }
+}
+
+bool qdes_fabric_admits(QdesFabric *f, const uint8_t *src, int64_t now)
+{
+    switch (qdes_portsec_check(f->portsec, src, now)) {
+    case QDES_PORTSEC_VIOLATION:
+        say_violation(f, src);
+        return false;
+    case QDES_PORTSEC_BACK:
+        check_contest(f, src, now);
+        break;
+    case QDES_PORTSEC_ALLOWED:
+        break;
+    }
+    return true;
+}
+
+bool qdes_fabric_is_spoofed(QdesFabric *f, const uint8_t *src,
+                            const QdesAddr *from, int64_t now)
+{
+    switch (qdes_portsec_claim(f->portsec, src)) {
+    case QDES_PORTSEC_FREE:
+        return false;
+    case QDES_PORTSEC_SPOOFED:
+        break;
+    case QDES_PORTSEC_CONTESTED:
+        f->spoofer = *from;
+        qdes_claims_add(&f->claims, src, now);
+        qdes_fabric_suspect(f, now);
+        break;
+    }
+    return true;
+}
+
+void qdes_fabric_secure_port(QdesFabric *f, const QdesConfig *config)
+{
+    uint8_t (*macs)[QDES_MAC_SIZE];
+    size_t i;
+
+    if (!config->n_macs && !config->max_local_macs) {
+        return;
+    }
+    macs = g_malloc_n(config->n_macs, sizeof(*macs));
+    for (i = 0; i < config->n_macs; i++) {
+        qdes_mac_parse(macs[i], config->macs[i]);
+    }
+    f->portsec = qdes_portsec_new((const uint8_t (*)[QDES_MAC_SIZE])macs,
+                                  config->n_macs, config->max_local_macs,
+                                  config->ageing_ms,
+                                  f->host->random(f->opaque));
+    g_free(macs);
+    /* Theirs who called. */
+    f->config.macs = NULL;
+    f->config.n_macs = 0;
 }
 
 void qdes_fabric_learn(QdesFabric *f, const uint8_t *mac, uint32_t owner,

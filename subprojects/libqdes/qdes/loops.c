@@ -56,6 +56,9 @@ static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
     /* What it learned of late came in circles.  Peers have learned from that,
      * too: to leave and to come back makes them forget. */
     qdes_fdb_flush(f->fdb);
+    if (f->portsec) {
+        qdes_portsec_forget(f->portsec, NULL);
+    }
     qdes_fabric_say_bye(f);
     qdes_fabric_say_hello(f, now);
     qdes_fabric_say(f, QDES_LOG_WARNING,

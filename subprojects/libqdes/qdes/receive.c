@@ -268,6 +268,10 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
         drop(f, QDES_COUNTER_rx_drop_source);
         return true;
     }
+    if (f->portsec && qdes_fabric_is_spoofed(f, eth->src, from, now)) {
+        drop(f, QDES_COUNTER_rx_drop_spoofed);
+        return true;
+    }
     if (superframe) {
         return take_superframe(f, frame, size,
                                qdes_get_be16(data + QDES_WIRE_HEADER_SIZE),

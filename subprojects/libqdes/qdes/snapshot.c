@@ -146,6 +146,24 @@ void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
     }
 }
 
+void qdes_status_add_portsec(QdesStatus *status, const QdesPortsec *portsec,
+                             bool learn_none, int64_t now)
+{
+    QdesStatusPortsec *out = g_new0(QdesStatusPortsec, 1);
+    size_t i;
+
+    out->n_macs = qdes_portsec_n_listed(portsec);
+    out->macs = g_malloc_n(out->n_macs, sizeof(*out->macs));
+    for (i = 0; i < out->n_macs; i++) {
+        memcpy(out->macs[i], qdes_portsec_listed(portsec, i),
+               sizeof(out->macs[i]));
+    }
+    out->max_local_macs = qdes_portsec_max(portsec);
+    out->local_macs = qdes_portsec_size(portsec, now);
+    out->violation = learn_none ? "learn-none" : "drop";
+    status->portsec = out;
+}
+
 QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
                             const QdesPeers *peers, const QdesFdb *fdb,
                             const QdesStatics *statics,

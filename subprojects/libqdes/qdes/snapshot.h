@@ -10,13 +10,14 @@
 
 #include "qdes/fdb.h"
 #include "qdes/peer.h"
+#include "qdes/portsec.h"
 #include "qdes/seeds.h"
 #include "qdes/statics.h"
 #include "qdes/status.h"
 #include "qdes/underlay.h"
 
-/* All but the seeds, the switches and the loop, which only the fabric itself
- * knows. */
+/* All but the seeds, port security, the switches and the loop, which only the
+ * fabric itself knows. */
 QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
                             const QdesPeers *peers, const QdesFdb *fdb,
                             const QdesStatics *statics,
@@ -25,5 +26,9 @@ QdesStatus *qdes_status_new(const QdesConfig *config, QdesUnderlay *underlay,
 /* Put the listed peers into @status. */
 void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
                            int64_t now);
+
+/* Put what port security allows into @status. */
+void qdes_status_add_portsec(QdesStatus *status, const QdesPortsec *portsec,
+                             bool learn_none, int64_t now);
 
 #endif

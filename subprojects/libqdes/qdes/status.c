@@ -15,6 +15,10 @@ void qdes_status_free(QdesStatus *status)
             g_free(status->seeds[i].error);
             g_free(status->seeds[i].addresses);
         }
+        if (status->portsec) {
+            g_free(status->portsec->macs);
+            g_free(status->portsec);
+        }
         g_free(status->seeds);
         g_free(status->peers);
         g_free(status->fdb);
@@ -114,6 +118,25 @@ static void add_loop(GString *text, const QdesStatus *s, const char *indent)
     }
 }
 
+static void add_portsec(GString *text, const QdesStatus *s, const char *indent)
+{
+    const QdesStatusPortsec *portsec = s->portsec;
+    char mac[QDES_MAC_STRLEN];
+    size_t i;
+
+    if (!portsec) {
+        return;
+    }
+    g_string_append_printf(text, "%sport security: %" G_GUINT32_FORMAT " of %"
+                           G_GUINT32_FORMAT " MAC addresses here, others: "
+                           "%s\n", indent, portsec->local_macs,
+                           portsec->max_local_macs, portsec->violation);
+    for (i = 0; i < portsec->n_macs; i++) {
+        g_string_append_printf(text, "%s  %s listed\n", indent,
+                               qdes_mac_format(portsec->macs[i], mac));
+    }
+}
+
 static void add_peers(GString *text, const QdesStatus *s, const char *indent)
 {
     const QdesStatusPeer *peer;
@@ -180,6 +203,7 @@ char *qdes_status_text(const QdesStatus *s, const char *indent)
     add_head(text, s, indent);
     add_seal(text, &s->seal, indent);
     add_loop(text, s, indent);
+    add_portsec(text, s, indent);
     add_seeds(text, s, indent);
     add_peers(text, s, indent);
     add_fdb(text, s, indent);

@@ -68,6 +68,15 @@ typedef struct QdesStatusSeal {
     uint32_t pending;           /* that are not accepted yet */
 } QdesStatusSeal;
 
+/* Which MAC addresses may be on this side of the port. */
+typedef struct QdesStatusPortsec {
+    size_t n_macs;
+    uint8_t (*macs)[QDES_MAC_SIZE]; /* those that were listed */
+    uint32_t max_local_macs;
+    uint32_t local_macs;        /* those that are: listed, or heard */
+    const char *violation;      /* static: "drop" or "learn-none" */
+} QdesStatusPortsec;
+
 typedef struct QdesStatus {
     char name[QDES_NAME_MAX + 1];
     uint32_t netid;
@@ -85,6 +94,7 @@ typedef struct QdesStatus {
     char loop_name[QDES_NAME_MAX + 1]; /* this peer is on the same LAN */
     QdesAddr loop_addr;
     QdesStatusSeal seal;
+    QdesStatusPortsec *portsec; /* NULL: any may be */
     size_t n_peers;
     QdesStatusPeer *peers;
     size_t n_seeds;

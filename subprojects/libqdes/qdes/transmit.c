@@ -568,7 +568,9 @@ static bool take(QdesFabric *f, Frame *frame, const struct iovec *iov,
 bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
                       int64_t now)
 {
+    bool admitted = true;
     Frame frame;
+    bool taken;
 
     if (f->blocked) {
         return false;
@@ -584,8 +586,19 @@ bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_loop);
         return true;
     }
-    if (qdes_mac_is_source(frame.eth.src)) {
+    if (f->portsec) {
+        admitted = qdes_fabric_admits(f, frame.eth.src, now);
+        if (!admitted && !f->config.learn_none) {
+            qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_mac);
+            return true;
+        }
+    }
+    if (admitted && qdes_mac_is_source(frame.eth.src)) {
         qdes_fabric_learn(f, frame.eth.src, QDES_FDB_LOCAL, now);
     }
-    return forward(f, &frame, now);
+    taken = forward(f, &frame, now);
+    if (!admitted && taken) {
+        QDES_COUNT(&f->stats, tx_unlearned);
+    }
+    return taken;
 }
