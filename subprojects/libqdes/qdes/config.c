@@ -453,7 +453,7 @@ static bool check_port_security(QdesConfig *config, const QdesOptions *options,
 
 bool qdes_config_is_exposed(const QdesConfig *config)
 {
-    return !qdes_addr_is_loopback(&config->local);
+    return !config->secret.data && !qdes_addr_is_loopback(&config->local);
 }
 
 static bool check_secret(const char *option, QdesSecret *secret, GError **errp)
