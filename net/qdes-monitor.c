@@ -122,6 +122,25 @@ static QdesSealInfo *seal_info(const QdesStatusSeal *seal)
     return info;
 }
 
+static QdesUnreachableList *missed_info(const QdesStatus *status)
+{
+    QdesUnreachableList *list = NULL, **tail = &list;
+    size_t i;
+
+    for (i = 0; i < status->n_missed; i++) {
+        const QdesStatusMissed *missed = &status->missed[i];
+        QdesUnreachable *info = g_new0(QdesUnreachable, 1);
+
+        info->instance = g_strdup_printf("%016" PRIx64, missed->instance);
+        info->address = addr_str(&missed->address);
+        if (missed->relayed) {
+            QDES_QAPI_SET_STR(info, relay, addr_str(&missed->relay));
+        }
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
 static QdesPortSecurity *portsec_info(const QdesStatusPortsec *portsec)
 {
     QdesPortSecurity *info = g_new0(QdesPortSecurity, 1);
@@ -200,10 +219,13 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
     }
     info->seal = seal_info(&status->seal);
     QDES_QAPI_SET_PTR(info, seal);
+    info->relay = status->relay;
+    info->relay_pairs = status->relay_pairs;
     if (status->portsec) {
         QDES_QAPI_SET_STR(info, port_security, portsec_info(status->portsec));
     }
     info->seeds = seeds_info(status);
+    info->unreachable = missed_info(status);
     info->peers = peers_info(status);
     info->fdb = fdb_info(status);
     info->counters = counters_info(&status->counters);

@@ -5,8 +5,8 @@
 --
 -- It shows what a receiver would make of each datagram: one that a receiver
 -- without optional parts drops has qdes.malformed with the reason, as
--- docs/protocol.md names it.  CSUM_PARTIAL, SUPERFRAME and SEALED are no
--- reasons here, for there are receivers that take them.
+-- docs/protocol.md names it.  CSUM_PARTIAL, SUPERFRAME, RELAYED and SEALED are
+-- no reasons here, for there are receivers that take them.
 --
 -- Two lengths matter everywhere: what was sent (reported_len) decides whether
 -- a datagram is well-formed; what the capture holds (len), which may be less,
@@ -43,21 +43,24 @@ local TYPES = {
     [4] = "ECHO-REPLY", [5] = "PEERS", [6] = "CHALLENGE", [7] = "RESPONSE",
 }
 
-local CSUM_PARTIAL, SEALED, SUPERFRAME = 0x01, 0x02, 0x04
+local CSUM_PARTIAL, SEALED, SUPERFRAME, RELAYED = 0x01, 0x02, 0x04, 0x08
 
 local INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME = 1, 2, 3, 4, 5
 local TLV_PEERS, NONCE, OBSERVED, GROUP_HEARD, DIGEST = 6, 7, 8, 10, 11
-local ENTRY_SIZE, BUCKETS = 26, 64
+local RELAY_FOR = 12
+local ENTRY_SIZE, INSTANCE_SIZE, BUCKETS = 26, 8, 64
 local TLVS = {
     [1] = "INSTANCE", [2] = "CAPABILITIES", [3] = "MTU", [4] = "NAME",
     [5] = "HOLD-TIME", [6] = "PEERS", [7] = "NONCE", [8] = "OBSERVED",
     [9] = "PADDING", [10] = "GROUP-HEARD", [11] = "DIGEST",
+    [12] = "RELAY-FOR",
     [16] = "SESSION", [17] = "KEYS", [18] = "AGE", [19] = "NUMBERS",
 }
 -- Shortest and longest value of the TLVs that version 1 defines.
 local HELLO_TLVS = {
     [INSTANCE] = { 8, 8 }, [CAPABILITIES] = { 4, 4 }, [MTU] = { 4, 4 },
     [NAME] = { 1, 63 }, [HOLD_TIME] = { 2, 2 }, [GROUP_HEARD] = { 1, 1 },
+    [RELAY_FOR] = { 8, 512 },
 }
 local ECHO_TLVS = { [NONCE] = { 8, 8 }, [OBSERVED] = { 18, 18 } }
 local PEERS_TLVS = { [TLV_PEERS] = { 26, 1170 }, [DIGEST] = { 256, 256 } }
@@ -96,8 +99,10 @@ local f = {
         0x02, "Encrypted and authenticated"),
     flags_superframe = ProtoField.bool("qdes.flags.superframe", "SUPERFRAME",
         8, nil, 0x04, "The frame stands for several packets"),
+    flags_relayed = ProtoField.bool("qdes.flags.relayed", "RELAYED", 8, nil,
+        0x08, "The sender has it from another port"),
     flags_reserved = ProtoField.uint8("qdes.flags.reserved", "Reserved",
-        base.HEX, nil, 0xf8),
+        base.HEX, nil, 0xf0),
     netid = ProtoField.uint32("qdes.netid", "Network ID", base.DEC),
 
     segment_size = ProtoField.uint16("qdes.segment_size", "Segment size",
@@ -137,8 +142,10 @@ local f = {
         0x00000002),
     capabilities_echo = ProtoField.bool("qdes.capabilities.echo",
         "Answers ECHO and PEERS", 32, nil, 0x00000004),
+    capabilities_relay = ProtoField.bool("qdes.capabilities.relay",
+        "Relays", 32, nil, 0x00000008),
     capabilities_reserved = ProtoField.uint32("qdes.capabilities.reserved",
-        "Reserved", base.HEX, nil, 0xfffffff8),
+        "Reserved", base.HEX, nil, 0xfffffff0),
     mtu = ProtoField.uint32("qdes.mtu", "MTU", base.DEC, nil, nil,
         "The longest frame that the sender accepts, in bytes"),
     name = ProtoField.string("qdes.name", "Name", base.UNICODE),
@@ -152,6 +159,8 @@ local f = {
     group_heard = ProtoField.uint8("qdes.group_heard", "Group heard",
         base.DEC, nil, nil,
         "Whether the receiver's HELLOs to the group reach the sender"),
+    relay_for = ProtoField.uint64("qdes.relay_for", "Relay for", base.HEX,
+        nil, nil, "An instance whose frames the sender wants"),
     digest = ProtoField.bytes("qdes.digest", "Digest", base.NONE,
         "64 buckets of 32 bits"),
     entry = ProtoField.none("qdes.entry", "Entry"),
@@ -243,12 +252,15 @@ local function check_header(h)
         return "bad-type", string.format("Type %d (%s) is not defined in " ..
             "version %d", h.type, TYPES[h.type] or "unassigned", VERSION)
     end
-    if h.flags > CSUM_PARTIAL + SEALED + SUPERFRAME then
+    if h.flags > CSUM_PARTIAL + SEALED + SUPERFRAME + RELAYED then
         return "bad-flags", string.format("Reserved flags are set: 0x%02x",
             h.flags)
     end
     if has_bit(h.flags, CSUM_PARTIAL) and h.type ~= DATA then
         return "bad-flags", "CSUM_PARTIAL is for DATA only"
+    end
+    if has_bit(h.flags, RELAYED) and h.type ~= DATA then
+        return "bad-flags", "RELAYED is for DATA only"
     end
     if has_bit(h.flags, SUPERFRAME) and not has_bit(h.flags, CSUM_PARTIAL)
     then
@@ -315,7 +327,8 @@ local function read_tlvs(tvb, type)
             seen[tlv.type] = true
             tlv.sound = tlv.length >= lengths[tlv.type][1] and
                 tlv.length <= lengths[tlv.type][2] and
-                (tlv.type ~= TLV_PEERS or tlv.length % ENTRY_SIZE == 0)
+                (tlv.type ~= TLV_PEERS or tlv.length % ENTRY_SIZE == 0) and
+                (tlv.type ~= RELAY_FOR or tlv.length % INSTANCE_SIZE == 0)
             if not tlv.sound then
                 wrong(string.format("%s has Length %d", name, tlv.length),
                     tlv)
@@ -412,6 +425,7 @@ local function add_header(tree, tvb, h)
     flags:add(f.flags_csum_partial, tvb(3, 1))
     flags:add(f.flags_sealed, tvb(3, 1))
     flags:add(f.flags_superframe, tvb(3, 1))
+    flags:add(f.flags_relayed, tvb(3, 1))
     flags:add(f.flags_reserved, tvb(3, 1))
     local names = {}
     if has_bit(h.flags, CSUM_PARTIAL) then
@@ -422,6 +436,9 @@ local function add_header(tree, tvb, h)
     end
     if has_bit(h.flags, SUPERFRAME) then
         names[#names + 1] = "SUPERFRAME"
+    end
+    if has_bit(h.flags, RELAYED) then
+        names[#names + 1] = "RELAYED"
     end
     if #names > 0 then
         flags:append_text(" (" .. table.concat(names, ", ") .. ")")
@@ -452,6 +469,7 @@ local function add_value(tree, tlv, value)
         item:add(f.capabilities_csum_partial, value)
         item:add(f.capabilities_superframe, value)
         item:add(f.capabilities_echo, value)
+        item:add(f.capabilities_relay, value)
         item:add(f.capabilities_reserved, value)
         return string.format("0x%08x", value:uint())
     elseif tlv.type == MTU then
@@ -471,6 +489,11 @@ local function add_value(tree, tlv, value)
     elseif tlv.type == GROUP_HEARD then
         tree:add(f.group_heard, value)
         return value:uint() == 0 and "no" or "yes"
+    elseif tlv.type == RELAY_FOR then
+        for at = 0, value:len() - INSTANCE_SIZE, INSTANCE_SIZE do
+            tree:add(f.relay_for, value(at, INSTANCE_SIZE))
+        end
+        return string.format("%d instances", value:len() / INSTANCE_SIZE)
     elseif tlv.type == DIGEST then
         tree:add(f.digest, value)
         return string.format("%d buckets", BUCKETS)

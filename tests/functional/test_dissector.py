@@ -138,7 +138,8 @@ def check_header(packet, datagram):
     assert flag(packet, 'qdes.flags.csum_partial')[0] == bool(flags & 1)
     assert flag(packet, 'qdes.flags.sealed')[0] == bool(flags & 2)
     assert flag(packet, 'qdes.flags.superframe')[0] == bool(flags & 4)
-    assert int(shown['qdes.flags.reserved'], 0) == flags >> 3
+    assert flag(packet, 'qdes.flags.relayed')[0] == bool(flags & 8)
+    assert int(shown['qdes.flags.reserved'], 0) == flags >> 4
     assert int(shown['qdes.netid']) == netid
 
 
@@ -162,8 +163,10 @@ def check_hello(packet, message):
             bool(message.capabilities & 2)]
         assert flag(packet, 'qdes.capabilities.echo') == [
             bool(message.capabilities & 4)]
+        assert flag(packet, 'qdes.capabilities.relay') == [
+            bool(message.capabilities & 8)]
         assert numbers(packet['qdes.capabilities.reserved']) == [
-            message.capabilities >> 3]
+            message.capabilities >> 4]
 
 
 def check_control(packet, message):
@@ -193,6 +196,8 @@ def check_control(packet, message):
             assert [bool(n) for n in numbers(
                 packet.get('qdes.group_heard', []))] == [
                     h for h in [message.group_heard] if h is not None]
+            assert numbers(packet.get('qdes.relay_for', [])) == (
+                message.relay_for)
 
 
 def check_packet(packet, datagram):
@@ -425,7 +430,7 @@ def test_cut_captures(tmp_path):
             if not (cut and name == 'data-nested'):
                 assert packet.get('qdes.malformed', [reason]) == [reason], what
             assert '_ws.malformed' not in packet or reason or cut, what
-            start = 10 if data[3:4] == b'\5' else 8
+            start = 10 if data[3:4] in (b'\5', b'\x0d') else 8
             if (port == PORT and data[2:3] == b'\x10' and not reason and
                     not data[3] & qdeswire.FLAG_SEALED and size >= 8):
                 assert cut == (size < len(data)) or name == 'data-nested'

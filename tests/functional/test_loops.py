@@ -7,6 +7,7 @@ is on no LAN, and counts what comes by the fabric.
 """
 
 import time
+from pathlib import Path
 
 import pytest
 from frames import (BROADCAST, ETH_P_ALL, ETH_P_TEST, PacketSocket, frame, mac,
@@ -195,9 +196,8 @@ def test_loop_that_nobody_told_of(net, tap):
     left, = wait_blocked(ports, 1, 2)
     assert time.monotonic() - begun < 2 * PATIENCE
     wait_for(lambda: not remote.socket.pending(), 2, interval=0.2)
-    # Nothing points to the one that is blocked.  (What becomes of it on the
-    # LAN is for its bridges to know: one of them has heard the station from
-    # this port.)
+    # Nothing points to the one that is blocked.  (What becomes of it on a LAN
+    # of several bridges is for them to know.)
     heard = PacketSocket(left.host, left.tap, ETH_P_ALL)
     for number in range(2):
         data = remote.send(mac(20 + number), mac(2))
@@ -240,12 +240,15 @@ def test_the_other_takes_over_at_once(lan, tap):
 
 
 def test_killed_and_unplugged(lan, tap):
-    """Nobody says anything: the probes are missed, within three intervals."""
+    """Of one that is killed, its host tells.  Of a cable nobody says anything:
+    the probes are missed, within three intervals."""
     lan, other = lan
     remote = Station(tap, other)
     ports, left = three_on(lan, tap)
     left.process.kill()
     ports.remove(left)
+    wait_blocked(ports, 1, 3)
+    assert sum(port.count('peers-unreachable') for port in ports) >= 1
     lan.unplug(ports[0])
     assert len(wait_blocked(ports, 0, 40)) == 2
     data = lan.send(BROADCAST, mac(1))
@@ -254,6 +257,71 @@ def test_killed_and_unplugged(lan, tap):
     data = frame(BROADCAST, mac(2), marker())
     station.send(data)
     remote.expect(data)
+
+
+def places(lan, address):
+    """The bridge's ports that it has learned ADDRESS at."""
+    lines = lan.host.run('bridge fdb show br br0').stdout.splitlines()
+    return [line.split()[2] for line in lines if line.startswith(address)]
+
+
+@pytest.mark.parametrize('privileged', [True, False])
+def test_silent_stations_are_found(lan, tap, privileged):
+    """While frames circle, they are heard on the wrong side.  Then they are
+    silent."""
+    lan, other = lan
+    remote = Station(tap, other)
+    options = {}
+    if not privileged:
+        options['user'] = 'nobody'
+        Path(lan.host.network.run_dir).chmod(0o777)     # its control socket
+    ports = [tap(lan.host, f'tap{n}', **options) for n in range(2)]
+    allow_loops(*ports)
+    for port in ports:
+        port.wait_peers(2)
+        lan.plug(port)
+    lan.send(BROADCAST, mac(1))
+    remote.send(BROADCAST, mac(2))
+    left, = wait_blocked(ports, 1)
+    wait_for(lambda: all('made to learn anew' in p.process.log
+                         for p in ports), 3)
+    taps = {port.tap for port in ports}
+    wait_for(lambda: not taps.intersection(places(lan, mac(1))) and
+             not places(lan, mac(2)), 3, lambda: lan.host.run(
+                 'bridge fdb show br br0').stdout)
+    lan.station.pending()
+    data = remote.send(mac(1), mac(3))
+    assert copies(lan.station, data, 0.5) == 1
+    # One of the fabric is not on this side of the port.
+    assert left.fdb.get(mac(2), {}).get('peer') != 'local'
+    remote.socket.pending()
+    data = lan.send(mac(2), mac(1))
+    assert copies(remote.socket, data, 0.5) == 1
+
+
+def test_bridge_with_stp_is_left_alone(lan, tap):
+    """It would be silent for half a minute."""
+    lan, _ = lan
+    lan.host.ip('link set br0 type bridge stp_state 1 forward_delay 200')
+    ports = [tap(lan.host, f'tap{n}') for n in range(2)]
+    # STP would break the loop itself, if it heard its messages come back.
+    lan.host.nft('table netdev no { chain bpdu { type filter hook ingress '
+                 'devices = { tap0, tap1 } priority 0; '
+                 'ether daddr 01:80:c2:00:00:00 drop; }; }')
+    allow_loops(*ports)
+    for port in ports:
+        port.wait_peers(1)
+        lan.plug(port)
+    wait_for(lambda: lan.host.run('bridge link show').stdout.count(
+        'state forwarding') == 3, 20)
+    lan.send(BROADCAST, mac(1))
+    wait_blocked(ports, 1)
+    # Longer than it takes without STP.
+    copies(lan.station, b'', 1)
+    for port in ports:
+        assert 'made to learn anew' not in port.process.log
+    assert lan.host.run('bridge link show').stdout.count(
+        'state forwarding') == 3
 
 
 def test_probes_are_few_and_stay_outside(net, tap):

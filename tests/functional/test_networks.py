@@ -8,13 +8,16 @@ byte of their MAC address, and so are the TAPs that the page gives addresses.
 
 import re
 import shlex
+import time
 
 import pytest
 from dnsserver import A, SRV, DnsServer
+from frames import PacketSocket
 from guests import Machine
 from nat import Home
 from ports import QDES_TAP, ROOT
 from procs import wait_for
+from vteps import Frr
 
 PAGE = ROOT / 'docs/networks.md'
 TYPED = re.compile(r'    (\w+)([$#]) (.*)')
@@ -25,8 +28,8 @@ def sections():
     found = {}
     title = None
     for line in PAGE.read_text(encoding='utf-8').splitlines():
-        if line.startswith('## '):
-            title = line[3:]
+        if line.startswith(('## ', '### ')):
+            title = line.lstrip('# ')
         match = TYPED.fullmatch(line)
         if match:
             found.setdefault(title, []).append((match[1], match[3]))
@@ -42,6 +45,7 @@ class Place:
     def __init__(self, net, boot):
         self.net, self.boot = net, boot
         self.hosts = {}
+        self.frr = {}                   # host -> its service
         self.ends = {}                  # address in the fabric -> who has it
 
     def lan(self, *names, multicast=True):
@@ -66,6 +70,8 @@ class Place:
             address = f'10.8.0.{number}'
             self.ends[address] = self.boot(where, netdevs=(), extra=words[1:],
                                            addresses=[f'{address}/24'])
+        elif words[0] == 'vtysh':
+            self.frr[host].vtysh(*words[1:])
         else:
             where.run(words)
             match = re.fullmatch(r'ip address add (10\.8\.0\.\d+)/24 .*', line)
@@ -95,7 +101,9 @@ def place(net, boot):
 
 def test_all_sections_are_typed():
     assert set(SECTIONS) == {'One host', 'A LAN', 'Wi-Fi', 'A cloud',
-                             'Two homes', 'Kubernetes', 'VXLAN'}
+                             'Two homes', 'Two homes with a relay',
+                             'Kubernetes', 'VXLAN', 'EVPN',
+                             'EVPN by one of its hosts', 'EVPN without BGP'}
 
 
 def test_one_host(place):
@@ -172,9 +180,9 @@ def test_service_records(place):
     place.assert_all_reach_all()
 
 
-@pytest.mark.parametrize('kinds', [('port-restricted', 'port-restricted'),
-                                   ('full-cone', 'symmetric')])
-def test_two_homes(place, kinds):
+def two_homes(place, kinds, title='Two homes'):
+    """Type that section, with routers of these kinds; returns them."""
+    routers = []
     internet = place.net.switch()
     public = place.net.host('public', internet)
     # The one address it has, so that it is what it answers from.
@@ -185,5 +193,64 @@ def test_two_homes(place, kinds):
         home = Home(place.net, internet, kind, name)
         home.router.ip('route add 198.51.100.0/24 dev eth0')
         place.hosts[name] = home.host
-    place.type_section('Two homes')
+        routers.append(home.router)
+    place.type_section(title)
     place.assert_all_reach_all(60)
+    return routers
+
+
+@pytest.mark.parametrize('kinds', [('port-restricted', 'port-restricted'),
+                                   ('full-cone', 'port-restricted'),
+                                   ('full-cone', 'symmetric')])
+def test_two_homes(place, kinds):
+    two_homes(place, kinds)
+
+
+@pytest.mark.parametrize('kinds', [('symmetric', 'symmetric'),
+                                   ('port-restricted', 'symmetric')])
+def test_two_homes_with_a_relay(place, kinds):
+    two_homes(place, kinds, 'Two homes with a relay')
+
+
+def test_mappings_are_kept_open(place):
+    """Routers forget soon, and nobody has anything to say for longer."""
+    for router in two_homes(place, ('port-restricted', 'port-restricted')):
+        for name in ('udp_timeout', 'udp_timeout_stream'):
+            router.sysctl(f'net.netfilter.nf_conntrack_{name}', 15)
+    alice, bob = place.hosts['alice'], place.hosts['bob']
+    quiet = PacketSocket(alice, 'tap0')
+    quiet.pending()
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        quiet.receive(end - time.monotonic())
+    # Not only by the copies that floods are: the neighbour is known.
+    for here, there in ((alice, '10.8.0.2'), (bob, '10.8.0.1')):
+        assert here.ping(there, count=1, deadline=2), here.last_ping
+
+
+def has_by_bgp(host, address):
+    """Has FRR told the kernel where a MAC address is?"""
+    fdb = host.run('bridge fdb show dev vxlan7').stdout
+    return any(line.startswith(address) and 'extern_learn' in line
+               for line in fdb.splitlines())
+
+
+@pytest.mark.parametrize('way', ['EVPN by one of its hosts',
+                                 'EVPN without BGP'])
+def test_evpn(place, way):
+    place.lan('alice', 'bob', 'carol', 'dave')
+    for name in ('alice', 'bob'):
+        place.frr[name] = Frr(place.hosts[name])
+    place.type_section('EVPN')
+    alice, bob = place.hosts['alice'], place.hosts['bob']
+    # By BGP they know of each other, and where to send floods.
+    for host, other in ((alice, 2), (bob, 1)):
+        wait_for(lambda h=host, o=other: f'dst 192.0.2.{o}' in
+                 h.run('bridge fdb show dev vxlan7').stdout, 60,
+                 lambda: 'what EVPN tells the kernel')
+    place.type_section(way)
+    assert len(place.ends) == 4
+    place.assert_all_reach_all()
+    if way == 'EVPN by one of its hosts':
+        # Who is in our fabric is announced, as at Alice's.
+        wait_for(lambda: has_by_bgp(bob, '52:54:00:00:00:04'), 30)

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import random
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,12 @@ MEMBERS = {'name', 'why', 'hex', 'repeat', 'result', 'needs', 'type', 'netid',
            'echo', 'entries', 'digest',
            'bytes'}
 HELLO_MEMBERS = {'instance', 'capabilities', 'mtu', 'name', 'hold-time',
-                 'group-heard'}
+                 'group-heard', 'relay-for'}
 SOUND = {'ok', 'sealed', 'frame-short', 'frame-long', 'bad-tlv'}
 
 
 def is_superframe(vector):
-    return vector['bytes'][3:4] == b'\5'
+    return vector['bytes'][3:4] in (b'\5', b'\x0d')
 
 
 def frame_offset(vector):
@@ -101,7 +102,7 @@ def test_vectors_are_well_formed():
         assert ('netid' in vector, 'type' in vector) == (sound, sound), \
             vector['name']
         assert vector.get('needs', 'seal') in ('seal', 'csum-partial',
-                                               'superframe')
+                                               'superframe', 'relayed')
         assert (vector.get('needs') == 'superframe') == (
             sound and is_superframe(vector))
         assert vector.get('canonical', True) is True
@@ -163,7 +164,8 @@ def test_vectors_cover_the_protocol():
     netids = {v['netid'] for v in some('ok')}
     assert {0, 0xffffffff} <= netids
     for name in ('hello-full', 'bye', 'echo', 'echo-reply', 'peers-list',
-                 'peers-request', 'hello-group-heard'):
+                 'peers-request', 'hello-group-heard', 'hello-relay-for',
+                 'data-relayed'):
         assert some('ok', name=name, canonical=True)
     hellos = [v['hello'] for v in some('ok', type='hello')]
     for member in HELLO_MEMBERS:
@@ -207,6 +209,7 @@ def test_decode(vector):
         assert message.frame == vector['bytes'][frame_offset(vector):]
         assert message.csum_partial == bool(vector['bytes'][3] & 1)
         assert message.segment_size == vector.get('segment-size')
+        assert message.relayed == bool(vector['bytes'][3] & 8)
         return
     if 'echo' in vector:
         assert message.nonce == int(vector['echo']['nonce'], 16)
@@ -230,6 +233,8 @@ def test_decode(vector):
         assert message.name == want.get('name', '')
         assert message.hold_time == want.get('hold-time', 0)
         assert message.group_heard == want.get('group-heard')
+        assert [f'{n:016x}' for n in message.relay_for] == want.get(
+            'relay-for', [])
 
 
 @vectors('ok')
@@ -281,8 +286,10 @@ def test_random_messages():
         instance = rng.getrandbits(64) or 1
         frame = rng.randbytes(rng.randrange(14, 1600))
         message = rng.choice([
-            Data(netid, frame, rng.random() < 0.5),
-            Data(netid, frame, True, rng.getrandbits(16)),
+            Data(netid, frame, rng.random() < 0.5,
+                 relayed=rng.random() < 0.5),
+            Data(netid, frame, True, rng.getrandbits(16),
+                 rng.random() < 0.5),
             Bye(netid, instance),
             Echo(netid, instance, ('192.0.2.1', rng.getrandbits(16))),
             EchoReply(netid, instance, ('2001:db8::1', rng.getrandbits(16))),
@@ -294,7 +301,9 @@ def test_random_messages():
                   ''.join(rng.choices('ab z~\u00a0\u00ffß桥🐧',
                                       k=rng.randrange(16))),
                   rng.getrandbits(rng.choice([0, 16])),
-                  rng.choice([None, False, True]))])
+                  rng.choice([None, False, True]),
+                  [rng.getrandbits(64)
+                   for _ in range(rng.choice([0, 1, 64]))])])
         assert qdeswire.decode(qdeswire.encode(message)) == message
 
 
@@ -302,7 +311,7 @@ def test_flag_combinations():
     """Every value of the Flags field, with every type that is defined."""
     body = bytes.fromhex('0001 0008 0123456789abcdef') + bytes(20)
     for type in (qdeswire.TYPE_DATA, qdeswire.TYPE_HELLO, qdeswire.TYPE_BYE):
-        good = [0, 1, 5] if type == qdeswire.TYPE_DATA else [0]
+        good = [0, 1, 5, 8, 9, 13] if type == qdeswire.TYPE_DATA else [0]
         for flags in range(256):
             try:
                 message = qdeswire.decode(
@@ -315,15 +324,16 @@ def test_flag_combinations():
                     'bad-flags')
                 continue
             if type == qdeswire.TYPE_DATA:
-                assert message.csum_partial == bool(flags)
-                assert message.segment_size == (1 if flags == 5 else None)
+                assert message.csum_partial == bool(flags & 1)
+                assert message.segment_size == (1 if flags & 4 else None)
+                assert message.relayed == bool(flags & 8)
 
 
 # Superframes, and what they stand for
 
 @pytest.mark.parametrize('vector', [
     pytest.param(v, id=v['name']) for v in VECTORS
-    if v['result'] == 'ok' and v['bytes'][3]])
+    if v['result'] == 'ok' and v['bytes'][3] & 1])
 def test_vectors_packets(vector):
     """Flagged frames are of the kind that is to be flagged, their field
     holds the right sum, and nothing is lost in between the packets."""
@@ -473,7 +483,8 @@ def test_page_capabilities():
     text = [r[3] for r in rows('Control messages and TLVs', 'type')
             if r[1] == 'CAPABILITIES'][0]
     bits = {int(bit, 16): name for bit, name in re.findall(
-        r'\((0x[0-9a-f]{8})\): (?:DATA with|messages) (\w+)', text)}
+        r'\((0x[0-9a-f]{8})\): (?:DATA with|messages|the sender is a) (\w+)',
+        text)}
     assert bits == qdeswire.CAPABILITIES
     assert bits == {1 << int(n): bits[1 << int(n)]
                     for n in re.findall(r'bit (\d+)', text)}
@@ -535,6 +546,31 @@ def test_page_echo_and_peers():
     padded, = defines('QDES_WIRE_HELLO_PADDED')
     assert padded == qdeswire.HELLO_PADDED
     assert f'pad them to {padded} bytes' in text
+
+
+def score(one, other, relay):
+    """How good a relay is for two instances, as the page has it."""
+    number = 0x811c9dc5
+    for byte in struct.pack('>QQ', one ^ other, relay):
+        number = (number ^ byte) * 0x01000193 & 0xffffffff
+    return number
+
+
+def test_page_relays():
+    most, = defines('QDES_WIRE_RELAY_MAX')
+    assert most == qdeswire.RELAY_MAX
+    text = ' '.join(section('Relays').split())
+    assert f'missed instances for which it is chosen, {most} at most' in text
+    assert f'| 12 | RELAY-FOR | 8 to {8 * most}, a multiple of 8 |' in PAGE
+    quick, = defines('QDES_CANDIDATE_QUICK')
+    assert f'the first {["five"][quick - 5]} ECHOs of rule 20' in text
+    example = bytes.fromhex(''.join(re.findall(
+        r'^    ((?:[0-9a-f]{2} +)+)', section('Relays'),
+        re.MULTILINE)))
+    assert qdeswire.decode(example) == Hello(
+        42, 0x0123456789abcdef, relay_for=[0x1122334455667788])
+    # libqdes has the same number: tests/unit/test-relay.c.
+    assert score(1, 2, 3) == score(2, 1, 3) == 0x088edae5
 
 
 def test_page_results_and_counters():

@@ -37,6 +37,7 @@ NAME_MAX = 63
 ECHO_SIZE = 96
 ENTRY_SIZE = 26
 BUCKETS = 64
+RELAY_MAX = 64          # instances in a RELAY-FOR
 HELLO_PADDED = 224      # what a HELLO to the group is padded to
 
 TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
@@ -44,19 +45,20 @@ TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
 (TYPE_DATA, TYPE_HELLO, TYPE_BYE, TYPE_ECHO, TYPE_ECHO_REPLY,
  TYPE_PEERS, TYPE_CHALLENGE, TYPE_RESPONSE) = range(8)
 
-FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED', 0x04: 'SUPERFRAME'}
-FLAG_CSUM_PARTIAL, FLAG_SEALED, FLAG_SUPERFRAME = FLAGS
+FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED', 0x04: 'SUPERFRAME',
+         0x08: 'RELAYED'}
+FLAG_CSUM_PARTIAL, FLAG_SEALED, FLAG_SUPERFRAME, FLAG_RELAYED = FLAGS
 CAPABILITIES = {0x00000001: 'CSUM_PARTIAL', 0x00000002: 'SUPERFRAME',
-                0x00000004: 'ECHO'}
-CAP_CSUM_PARTIAL, CAP_SUPERFRAME, CAP_ECHO = CAPABILITIES
+                0x00000004: 'ECHO', 0x00000008: 'RELAY'}
+CAP_CSUM_PARTIAL, CAP_SUPERFRAME, CAP_ECHO, CAP_RELAY = CAPABILITIES
 
 TLVS = {1: 'INSTANCE', 2: 'CAPABILITIES', 3: 'MTU', 4: 'NAME', 5: 'HOLD-TIME',
         6: 'PEERS', 7: 'NONCE', 8: 'OBSERVED', 9: 'PADDING',
-        10: 'GROUP-HEARD', 11: 'DIGEST', 16: 'SESSION', 17: 'KEYS',
-        18: 'AGE', 19: 'NUMBERS'}
+        10: 'GROUP-HEARD', 11: 'DIGEST', 12: 'RELAY-FOR', 16: 'SESSION',
+        17: 'KEYS', 18: 'AGE', 19: 'NUMBERS'}
 (TLV_INSTANCE, TLV_CAPABILITIES, TLV_MTU, TLV_NAME, TLV_HOLD_TIME, TLV_PEERS,
  TLV_NONCE, TLV_OBSERVED, TLV_PADDING, TLV_GROUP_HEARD, TLV_DIGEST,
- TLV_SESSION, TLV_KEYS, TLV_AGE, TLV_NUMBERS) = TLVS
+ TLV_RELAY_FOR, TLV_SESSION, TLV_KEYS, TLV_AGE, TLV_NUMBERS) = TLVS
 
 # Result -> counter of the receiver; 'ok' has one for each message type.
 COUNTERS = {
@@ -97,6 +99,7 @@ class Data:
     frame: bytes
     csum_partial: bool = False
     segment_size: int | None = None
+    relayed: bool = False
 
     type = TYPE_DATA
 
@@ -111,6 +114,7 @@ class Hello:
     name: str = ''
     hold_time: int = 0
     group_heard: bool | None = None
+    relay_for: list = dataclasses.field(default_factory=list)
     padded: int = dataclasses.field(default=0, compare=False)
 
     type = TYPE_HELLO
@@ -210,6 +214,7 @@ def encode(message):
     """Return the datagram of a message."""
     if message.type == TYPE_DATA:
         flags = FLAG_CSUM_PARTIAL if message.csum_partial else 0
+        flags |= FLAG_RELAYED if message.relayed else 0
         size = b''
         if message.segment_size is not None:
             flags |= FLAG_SUPERFRAME
@@ -241,6 +246,9 @@ def encode(message):
         out += tlv(TLV_HOLD_TIME, struct.pack('>H', message.hold_time))
     if message.group_heard is not None:
         out += tlv(TLV_GROUP_HEARD, bytes([message.group_heard]))
+    if message.relay_for:
+        out += tlv(TLV_RELAY_FOR, struct.pack(
+            f'>{len(message.relay_for)}Q', *message.relay_for))
     if message.padded:
         out += tlv(TLV_PADDING, bytes(message.padded - len(out) - 4))
     return out
@@ -307,6 +315,7 @@ def split_tlvs(payload):
 _LENGTHS = {TLV_INSTANCE: range(8, 9), TLV_CAPABILITIES: range(4, 5),
             TLV_MTU: range(4, 5), TLV_NAME: range(1, NAME_MAX + 1),
             TLV_HOLD_TIME: range(2, 3), TLV_GROUP_HEARD: range(1, 2),
+            TLV_RELAY_FOR: range(8, 8 * RELAY_MAX + 1, 8),
             TLV_KEYS: range(4, 9, 4)}
 _ECHO_LENGTHS = {TLV_NONCE: range(8, 9), TLV_OBSERVED: range(18, 19)}
 _PEERS_LENGTHS = {TLV_PEERS: range(ENTRY_SIZE, CONTROL_MAX, ENTRY_SIZE),
@@ -373,7 +382,7 @@ def decode(datagram):
         raise Drop('bad-type', f'{type} ({TYPES.get(type, "unassigned")})')
     allowed = FLAG_SEALED
     if type == TYPE_DATA:
-        allowed |= FLAG_CSUM_PARTIAL
+        allowed |= FLAG_CSUM_PARTIAL | FLAG_RELAYED
         if flags & FLAG_CSUM_PARTIAL:
             allowed |= FLAG_SUPERFRAME
     if flags & ~allowed:
@@ -391,7 +400,7 @@ def decode(datagram):
         if len(payload) > longest:
             raise Drop('frame-long', f'{len(payload)} bytes', type, netid)
         return Data(netid, payload, bool(flags & FLAG_CSUM_PARTIAL),
-                    segment_size)
+                    segment_size, bool(flags & FLAG_RELAYED))
     if len(datagram) > CONTROL_MAX:
         raise Drop('bad-tlv', f'a message of {len(datagram)} bytes', type,
                    netid)
@@ -415,7 +424,9 @@ def decode(datagram):
                  name=clean_name(known.get(TLV_NAME, b'')),
                  hold_time=number(TLV_HOLD_TIME),
                  group_heard=bool(number(TLV_GROUP_HEARD))
-                 if TLV_GROUP_HEARD in known else None)
+                 if TLV_GROUP_HEARD in known else None,
+                 relay_for=[n for n, in struct.iter_unpack(
+                     '>Q', known.get(TLV_RELAY_FOR, b''))])
 
 
 def vector_bytes(vector):

@@ -52,6 +52,37 @@ class KernelVtep:
         return None
 
 
+class Frr:
+    """zebra and bgpd of a host, as FRR's service runs them."""
+
+    def __init__(self, host, bgp=()):
+        """BGP: lines of bgpd's configuration."""
+        self.host = host
+        # The daemons give up root, and go on in this folder.
+        Path(host.network.run_dir).chmod(0o755)
+        self.dir = Path(host.network.run_dir, f'frr{host.number}')
+        self.dir.mkdir()
+        self.dir.chmod(0o777)
+        self._start('zebra', ())
+        wait_for((self.dir / 'zserv').exists, 10,
+                 lambda: f'zebra: {host.network.processes[-1].log}')
+        self._start('bgpd', bgp)
+
+    def _start(self, daemon, lines):
+        config = self.dir / f'{daemon}.conf'
+        config.write_text(''.join(f'{line}\n' for line in lines))
+        self.host.start([f'/usr/lib/frr/{daemon}', '-f', config, '-i',
+                         self.dir / f'{daemon}.pid', '-z', self.dir / 'zserv',
+                         '--vty_socket', self.dir, '-u', 'frr', '-g', 'frr',
+                         '-P', 0, '--log', 'stdout'], daemon)
+        wait_for((self.dir / f'{daemon}.vty').exists, 10,
+                 lambda: f'{daemon}: {self.host.network.processes[-1].log}')
+
+    def vtysh(self, *args):
+        """As vtysh(8) is called where there is one FRR for all."""
+        return self.host.run(['vtysh', '--vty_socket', self.dir, *args])
+
+
 class EvpnVtep:
     """
     A kernel's vxlan device that FRR programs, by what its peers tell by BGP.
@@ -73,31 +104,14 @@ class EvpnVtep:
                 'link set vx0 type bridge_slave learning off',
                 'link set br0 up', 'link set vx0 up')
         configure(host, 'v1', number)
-        # The daemons give up root, and go on in this folder.
-        Path(host.network.run_dir).chmod(0o755)
-        self.dir = Path(host.network.run_dir, f'frr{host.number}')
-        self.dir.mkdir()
-        self.dir.chmod(0o777)
         neighbors = [f' neighbor {o.address} {text}' for o in others
                      for text in ('remote-as 65000', 'timers connect 1')]
         activate = [f'  neighbor {o.address} activate' for o in others]
-        (self.dir / 'bgpd.conf').write_text('\n'.join([
+        Frr(host, [
             'router bgp 65000', f' bgp router-id {host.address}',
             ' no bgp default ipv4-unicast', *neighbors,
             ' address-family l2vpn evpn', *activate, '  advertise-all-vni',
-            ' exit-address-family', '']))
-        (self.dir / 'zebra.conf').write_text('')
-        self._start('zebra')
-        wait_for((self.dir / 'zserv').exists, 10,
-                 lambda: f'zebra: {host.network.processes[-1].log}')
-        self._start('bgpd')
-
-    def _start(self, daemon):
-        self.host.start([f'/usr/lib/frr/{daemon}', '-f',
-                         self.dir / f'{daemon}.conf', '-i',
-                         self.dir / f'{daemon}.pid', '-z', self.dir / 'zserv',
-                         '--vty_socket', self.dir, '-u', 'frr', '-g', 'frr',
-                         '-P', 0, '--log', 'stdout'], daemon)
+            ' exit-address-family'])
 
     def list_port(self, port, address):
         """A port, which speaks no BGP, is told of by static entries."""

@@ -268,6 +268,7 @@ static const struct {
     { "'sndbuf': 18446744073709551615", "sndbuf=18446744073709551615",
       "sndbuf=9223372036854775807: must be" },
     { "'gso': 1", "gso=maybe", "gso" },
+    { "'relay': 1", "relay=maybe", "relay" },
     { "'superframes': 1", "superframes=maybe", "superframes" },
     { "'nosuch': 1", "nosuch=1", "nosuch" },
 };

@@ -22,7 +22,7 @@ static bool told(QdesCandidates *c, uint32_t n, uint32_t teller, int64_t now)
 {
     QdesAddr addr = addr_of(n);
 
-    return qdes_candidates_told(c, &addr, teller, now);
+    return qdes_candidates_told(c, &addr, 1, teller, now);
 }
 
 static void heard(QdesCandidates *c, uint32_t n, size_t bytes, int64_t now)

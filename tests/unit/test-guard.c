@@ -50,8 +50,9 @@ START_TEST(test_out_of_date)
     QdesGuard guard = { { { 0 } } };
     uint64_t gone = 3;
 
-    qdes_guard_hear(&guard, 3, 0);
-    qdes_guard_hear(&guard, 5, 10);
+    ck_assert(qdes_guard_hear(&guard, 3, 0));
+    ck_assert(qdes_guard_hear(&guard, 5, 10));
+    ck_assert(!qdes_guard_hear(&guard, 3, 0));
     ck_assert_uint_eq(qdes_guard_find(&guard, 9, 10, all, NULL), 3);
     ck_assert_uint_eq(qdes_guard_find(&guard, 9, 10, others, &gone), 5);
     ck_assert_uint_eq(qdes_guard_find(&guard, 9, QDES_GUARD_HOLD_MS, all,

@@ -214,6 +214,75 @@ START_TEST(test_parted)
 }
 END_TEST
 
+/* The blocked one asks the other each second whether it is there, and goes on
+ * as soon as that is forgotten. */
+START_TEST(test_winner_forgotten)
+{
+    Port *ports[2] = { open_guarded("a", 0), open_guarded("b", 0) };
+    QdesFabric *f;
+    uint64_t sent[2];
+    uint32_t slot;
+    int open, i;
+
+    WAIT(ports, 2, (pass(ports, 2, 100), count_blocked(ports, 2, &open)));
+    for (i = 0; i < 2; i++) {
+        sent[i] = C(ports[i], tx_echo);
+    }
+    pass(ports, 2, 10000);
+    ck_assert_uint_ge(C(ports[1 - open], tx_echo) - sent[1 - open], 10);
+    ck_assert_uint_le(C(ports[1 - open], tx_echo) - sent[1 - open], 14);
+    ck_assert_uint_le(C(ports[open], tx_echo) - sent[open], 4);
+
+    f = ports[1 - open]->fabric;
+    slot = qdes_peers_next(f->peers, QDES_PEER_NONE);
+    if (_i == 0) {
+        qdes_fabric_forget(f, slot);
+    } else {
+        /* Another instance at its place is another port. */
+        QdesAddr addr = qdes_peers_get(f->peers, slot)->addr;
+        QdesWireHello hello = { .instance = 77 };
+        uint8_t data[QDES_WIRE_HELLO_SIZE];
+        QdesWireHeader header;
+        size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0,
+                                             &hello);
+
+        ck_assert_int_eq(qdes_wire_decode(&header, data, size), QDES_WIRE_OK);
+        QDES_COUNT(&f->stats, rx_datagrams);
+        qdes_fabric_take_control(f, &header, &addr, true, now);
+    }
+    ck_assert_int_le(ports[1 - open]->timer, now);
+    qdes_fabric_tick(f, now);
+    ck_assert(!is_blocked(ports[1 - open]));
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
+/* What was learned on this side while frames circled is forgotten, by the one
+ * that goes on, too; and what is heard then is not. */
+START_TEST(test_learned_in_circles)
+{
+    Port *ports[2] = { open_guarded("a", 0), open_guarded("b", 0) };
+    int open, i;
+
+    for (i = 0; i < 2; i++) {
+        ck_assert(send_frame(ports[i], broadcast, 1 + i));
+        ck_assert_uint_eq(qdes_fdb_owner_size(ports[i]->fabric->fdb,
+                                              QDES_FDB_LOCAL), 1);
+    }
+    WAIT(ports, 2, (pass(ports, 2, 100), count_blocked(ports, 2, &open)));
+    pass(ports, 2, 300);
+    ck_assert_uint_eq(qdes_fdb_size(ports[open]->fabric->fdb), 0);
+    ck_assert_uint_eq(qdes_fdb_size(ports[1 - open]->fabric->fdb), 0);
+    ck_assert(send_frame(ports[open], broadcast, 3));
+    pass(ports, 2, 60000);
+    ck_assert_uint_eq(qdes_fdb_owner_size(ports[open]->fabric->fdb,
+                                          QDES_FDB_LOCAL), 1);
+    port_close(ports[0]);
+    port_close(ports[1]);
+}
+END_TEST
+
 /* A link that goes down takes its port off the LAN. */
 START_TEST(test_link_down)
 {
@@ -608,6 +677,8 @@ int main(void)
     tcase_add_checked_fixture(tc, set_up, NULL);
     tcase_add_loop_test(tc, test_one_is_left, 0, 4);
     tcase_add_test(tc, test_parted);
+    tcase_add_loop_test(tc, test_winner_forgotten, 0, 2);
+    tcase_add_test(tc, test_learned_in_circles);
     tcase_add_test(tc, test_link_down);
     tcase_add_test(tc, test_others);
     tcase_add_test(tc, test_strangers);

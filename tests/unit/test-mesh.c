@@ -28,7 +28,16 @@
 #define UNICAST_FD(i) (2 * (i) + 1)
 #define MAX_SECONDS 4096
 
-typedef enum Nat { NAT_NONE, NAT_FULL_CONE, NAT_RESTRICTED } Nat;
+typedef enum Nat {
+    NAT_NONE, NAT_FULL_CONE, NAT_RESTRICTED, NAT_SYMMETRIC
+} Nat;
+
+/* What a symmetric NAT shows of a node to one endpoint. */
+typedef struct Mapping {
+    QdesAddr outside;
+    QdesAddr to;
+    struct Node *node;
+} Mapping;
 
 typedef struct Node {
     unsigned index;
@@ -47,6 +56,10 @@ typedef struct Node {
     int64_t second;
     unsigned most;              /* datagrams sent in any second */
     uint64_t hellos;
+    GHashTable *mappings;       /* endpoint -> Mapping, of a symmetric NAT */
+    bool relay;
+    unsigned frames;            /* that its port got */
+    GByteArray *frame;          /* the last of them */
 } Node;
 
 typedef struct Event {
@@ -65,6 +78,8 @@ static struct {
     GArray *heap;
     GPtrArray *nodes;
     GHashTable *by_addr;
+    GHashTable *by_mapping;     /* outside -> Mapping */
+    uint16_t next_port;
     GRand *rng;
     const Event *reading;
     bool fuzzed;                /* addresses of nobody are kept count of */
@@ -146,20 +161,53 @@ static gboolean same_addr(gconstpointer a, gconstpointer b)
     return qdes_addr_equal(a, b);
 }
 
-static void deliver_to(Node *to, const Node *from, const uint8_t *data,
+/* What @to sees of @n. */
+static const QdesAddr *seen_by(Node *n, const QdesAddr *to)
+{
+    Mapping *mapping;
+
+    if (n->nat != NAT_SYMMETRIC) {
+        return &n->addr;
+    }
+    mapping = g_hash_table_lookup(n->mappings, to);
+    if (!mapping) {
+        mapping = g_new0(Mapping, 1);
+        mapping->outside = n->addr;
+        mapping->outside.port = ++sim.next_port;
+        mapping->to = *to;
+        mapping->node = n;
+        g_hash_table_insert(n->mappings, &mapping->to, mapping);
+        g_hash_table_insert(sim.by_mapping, &mapping->outside, mapping);
+    }
+    return &mapping->outside;
+}
+
+/* Who gets what @from sends to @to; NULL: nobody. */
+static Node *find_node(const QdesAddr *to, const QdesAddr *from)
+{
+    Mapping *mapping = g_hash_table_lookup(sim.by_mapping, to);
+    Node *n = g_hash_table_lookup(sim.by_addr, to);
+
+    if (mapping && mapping->node->nat == NAT_SYMMETRIC) {
+        return qdes_addr_equal(&mapping->to, from) ? mapping->node : NULL;
+    }
+    return n && n->nat != NAT_SYMMETRIC ? n : NULL;
+}
+
+static void deliver_to(Node *to, const QdesAddr *from, const uint8_t *data,
                        size_t size, bool by_group)
 {
     Event e = {
         .when = sim.now + 200 + g_rand_int_range(sim.rng, 0, 20000),
         .node = to->index, .size = size, .by_group = by_group,
-        .from = from->addr,
+        .from = *from,
     };
 
     if (g_rand_int_range(sim.rng, 0, 1000) < (int)sim.loss) {
         return;
     }
     if (to->nat == NAT_RESTRICTED &&
-        !g_hash_table_contains(to->holes, &from->addr)) {
+        !g_hash_table_contains(to->holes, from)) {
         return;
     }
     e.data = g_malloc(QDES_RX_HEADROOM + size);
@@ -191,6 +239,7 @@ static void spend(const QdesAddr *to, size_t size)
 
 static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
 {
+    const QdesAddr *seen;
     Node *other;
     guint i;
 
@@ -202,7 +251,7 @@ static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
         for (i = 0; i < sim.nodes->len; i++) {
             if (i != n->index && node(i)->fabric &&
                 node(i)->island == n->island) {
-                deliver_to(node(i), n, data, size, true);
+                deliver_to(node(i), &n->addr, data, size, true);
             }
         }
         return 0;
@@ -211,12 +260,13 @@ static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
     if (n->nat != NAT_NONE) {
         g_hash_table_add(n->holes, g_memdup2(to, sizeof(*to)));
     }
-    other = g_hash_table_lookup(sim.by_addr, to);
+    seen = seen_by(n, to);
+    other = find_node(to, seen);
     if (!other && sim.fuzzed) {
         spend(to, size);
     }
     if (other && other->fabric && other->part == n->part) {
-        deliver_to(other, n, data, size, false);
+        deliver_to(other, seen, data, size, false);
     }
     return 0;
 }
@@ -293,8 +343,31 @@ QdesAddr __wrap_qdes_underlay_local(const QdesUnderlay *u)
 
 int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n)
 {
-    ck_abort_msg("no frames are sent in this test");
-    return -EIO;
+    uint8_t datagram[2048];
+    struct iovec iov[8];
+    uint8_t *end;
+    int i, j, pieces;
+    size_t size;
+
+    for (i = 0; i < n; i++) {
+        for (; trains[i].sent < trains[i].size; trains[i].sent += size) {
+            size = MIN(trains[i].segment, trains[i].size - trains[i].sent);
+            ck_assert_uint_le(size, sizeof(datagram));
+            pieces = qdes_train_slice(&trains[i], trains[i].sent, size, iov,
+                                      G_N_ELEMENTS(iov));
+            ck_assert_int_ge(pieces, 1);
+            end = datagram;
+            for (j = 0; j < pieces; j++) {
+                memcpy(end, iov[j].iov_base, iov[j].iov_len);
+                end += iov[j].iov_len;
+            }
+            if (transmit(of(u), trains[i].flood ? NULL : &trains[i].to,
+                         datagram, size) < 0) {
+                return i ? i : -ENODEV;
+            }
+        }
+    }
+    return n;
 }
 
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
@@ -355,6 +428,15 @@ uint64_t __wrap_qdes_underlay_drops(QdesUnderlay *u)
 static QdesDelivery host_deliver(void *opaque, const struct iovec *iov,
                                  int iovcnt, size_t size)
 {
+    Node *n = opaque;
+    int i;
+
+    n->frames++;
+    g_byte_array_set_size(n->frame, 0);
+    for (i = 0; i < iovcnt; i++) {
+        g_byte_array_append(n->frame, iov[i].iov_base, iov[i].iov_len);
+    }
+    ck_assert_uint_eq(n->frame->len, size);
     return QDES_DELIVERED;
 }
 
@@ -420,6 +502,8 @@ static void begin(const char *test)
     sim.heap = g_array_new(false, false, sizeof(Event));
     sim.nodes = g_ptr_array_new_with_free_func(g_free);
     sim.by_addr = g_hash_table_new(hash_addr, same_addr);
+    sim.by_mapping = g_hash_table_new(hash_addr, same_addr);
+    sim.next_port = 40000;
     sim.ledger = g_hash_table_new_full(hash_addr, same_addr, g_free, g_free);
 }
 
@@ -430,6 +514,8 @@ static Node *add_node(void)
     n->index = sim.nodes->len;
     n->addr = n->inside = addr_of(10, n->index + 1);
     n->holes = g_hash_table_new_full(hash_addr, same_addr, g_free, NULL);
+    n->mappings = g_hash_table_new_full(hash_addr, same_addr, NULL, g_free);
+    n->frame = g_byte_array_new();
     g_ptr_array_add(sim.nodes, n);
     g_hash_table_insert(sim.by_addr, &n->addr, n);
     return n;
@@ -457,6 +543,7 @@ static void start(Node *n, const Node *seed)
         config.peers = peers;
         config.n_peers = 1;
     }
+    config.relay = n->relay;
     config.has_group = n->island != 0;
     n->netif.index = n->island;
     n->joined = sim.now;
@@ -491,12 +578,15 @@ static void end(void)
             kill_node(node(i));
         }
         g_hash_table_destroy(node(i)->holes);
+        g_hash_table_destroy(node(i)->mappings);
+        g_byte_array_free(node(i)->frame, true);
     }
     while (sim.heap->len) {
         g_free(pop().data);
     }
     g_array_free(sim.heap, true);
     g_hash_table_destroy(sim.by_addr);
+    g_hash_table_destroy(sim.by_mapping);
     g_hash_table_destroy(sim.ledger);
     g_ptr_array_free(sim.nodes, true);
     g_rand_free(sim.rng);
@@ -799,6 +889,228 @@ START_TEST(test_nat)
 }
 END_TEST
 
+/* Relays: numbers 0 and 1 are public, and relay; 2 is public and does not;
+ * 3 to 5 are behind symmetric NATs. */
+
+enum { RELAY_NODES = 6, HOME = 3 };
+
+static uint64_t counter(const Node *n, QdesCounter which)
+{
+    return n->fabric->stats.value[which];
+}
+
+static const uint8_t *mac_of(unsigned i)
+{
+    static uint8_t macs[RELAY_NODES + 1][6];
+
+    ck_assert_uint_le(i, RELAY_NODES);
+    return unit_mac(macs[i], 100 + i);
+}
+
+static void forget_frames(void)
+{
+    guint i;
+
+    for (i = 0; i < sim.nodes->len; i++) {
+        node(i)->frames = 0;
+    }
+}
+
+/* Number @from sends a frame to @dst, and it arrives. */
+static void send_frame(unsigned from, const uint8_t *dst)
+{
+    uint8_t frame[60] = { 0 };
+    struct iovec iov = { frame, sizeof(frame) };
+
+    memcpy(frame, dst, 6);
+    memcpy(frame + 6, mac_of(from), 6);
+    frame[12] = 0x88;
+    frame[13] = 0xb5;
+    frame[14] = g_rand_int(sim.rng);
+    forget_frames();
+    ck_assert(qdes_fabric_send(node(from)->fabric, &iov, 1, ms()));
+    qdes_fabric_flush(node(from)->fabric, ms());
+    run(sim.now + SECOND / 5);
+}
+
+/* Those who got it once, a bit for each; nobody gets it twice. */
+static unsigned got_frame(void)
+{
+    unsigned who = 0;
+    guint i;
+
+    for (i = 0; i < sim.nodes->len; i++) {
+        ck_assert_uint_le(node(i)->frames, 1);
+        who |= node(i)->frames << i;
+    }
+    return who;
+}
+
+/* All floods come to all who are there, once. */
+static void assert_floods(unsigned there)
+{
+    static const uint8_t broadcast[6] = { 255, 255, 255, 255, 255, 255 };
+    unsigned i;
+
+    for (i = 0; i < RELAY_NODES; i++) {
+        if (there >> i & 1) {
+            send_frame(i, broadcast);
+            ck_assert_msg(got_frame() == (there & ~(1u << i)),
+                          "%x of %x got what %u flooded", got_frame(), there,
+                          i);
+        }
+    }
+}
+
+/* The number of who relays between numbers @a and @b. */
+static unsigned relay_between(unsigned a, unsigned b)
+{
+    QdesDetour *there = qdes_detours_find(&node(a)->fabric->detours,
+                                          node(b)->fabric->instance);
+    QdesDetour *back = qdes_detours_find(&node(b)->fabric->detours,
+                                         node(a)->fabric->instance);
+    unsigned i;
+
+    ck_assert_ptr_nonnull(there);
+    ck_assert_ptr_nonnull(back);
+    for (i = 0; i < 2; i++) {
+        if (node(i)->fabric && there->relay == node(i)->fabric->instance) {
+            ck_assert_uint_eq(back->relay, there->relay);
+            return i;
+        }
+    }
+    ck_abort_msg("nobody relays between %u and %u", a, b);
+    return 0;
+}
+
+static void start_relays(bool relay)
+{
+    unsigned i;
+
+    for (i = 0; i < RELAY_NODES; i++) {
+        add_node()->relay = relay && i < 2;
+        if (i >= HOME) {
+            put_behind_nat(node(i), NAT_SYMMETRIC);
+        }
+        start(node(i), i ? node(0) : NULL);
+        run(sim.now + SECOND);
+    }
+    run(sim.now + 60 * SECOND);
+    for (i = 0; i < RELAY_NODES; i++) {
+        ck_assert_uint_eq(n_known(node(i)), i < HOME ? 5 : 3);
+        ck_assert_uint_eq(node(i)->fabric->detours.n, i < HOME ? 0 : 2);
+    }
+}
+
+START_TEST(test_relay)
+{
+    unsigned way, there, i, j;
+    Node *hostile;
+
+    begin("test_relay");
+    start_relays(true);
+    assert_floods(0x3f);
+    ck_assert_uint_eq(counter(node(2), QDES_COUNTER_relay_frames), 0);
+
+    /* Unicast goes by the one relay, and to nobody else. */
+    for (i = HOME; i < RELAY_NODES; i++) {
+        for (j = HOME; j < RELAY_NODES; j++) {
+            if (i == j) {
+                continue;
+            }
+            way = relay_between(i, j);
+            node(way)->fabric->stats.value[QDES_COUNTER_rx_relayed] = 0;
+            node(way)->fabric->stats.value[QDES_COUNTER_rx_datagrams] = 0;
+            send_frame(i, mac_of(j));
+            ck_assert_uint_eq(got_frame(), 1u << j);
+            ck_assert_mem_eq(node(j)->frame->data + 6, mac_of(i), 6);
+            ck_assert_uint_eq(counter(node(way), QDES_COUNTER_rx_relayed), 1);
+        }
+    }
+    send_frame(HOME, mac_of(RELAY_NODES));  /* which nobody has */
+    ck_assert_uint_eq(got_frame(), 0x37);
+
+    /* Who is not proven asks in vain; who is, gets what it asked for only. */
+    hostile = add_node();
+    hostile->part = node(0)->part;
+    {
+        QdesWireHello hello = { .instance = 4711, .hold_time = 600 };
+        uint64_t wants[] = { node(HOME)->fabric->instance };
+        uint8_t data[QDES_WIRE_HELLO_MAX];
+        size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0,
+                                             &hello);
+
+        size = qdes_wire_add_relay_for(data, size, wants, 1);
+        i = qdes_relay_size(node(0)->fabric->relay);
+        transmit(hostile, &node(0)->addr, data, size);
+        transmit(hostile, &node(2)->addr, data, size);
+        run(sim.now + SECOND / 5);
+        ck_assert_uint_eq(qdes_relay_size(node(0)->fabric->relay), i);
+        ck_assert_uint_eq(counter(node(0), QDES_COUNTER_relay_refused), 1);
+        ck_assert_uint_eq(counter(node(2), QDES_COUNTER_relay_refused), 1);
+    }
+
+    /* A relay is killed: the other does it. */
+    way = relay_between(HOME, HOME + 1);
+    kill_node(node(way));
+    there = 0x3f & ~(1u << way);
+    run(sim.now + 90 * SECOND);
+    ck_assert_uint_eq(relay_between(HOME, HOME + 1), 1 - way);
+    assert_floods(there);
+    send_frame(HOME, mac_of(HOME + 1));
+    ck_assert_uint_eq(got_frame(), 1u << (HOME + 1));
+
+    /* The other, too: the rest goes on. */
+    kill_node(node(1 - way));
+    run(sim.now + 90 * SECOND);
+    send_frame(HOME, mac_of(HOME + 1));
+    ck_assert_uint_eq(got_frame(), 1u << 2);
+    send_frame(2, mac_of(HOME));
+    ck_assert_uint_eq(got_frame(), 1u << HOME);
+    end();
+}
+END_TEST
+
+/* They reach each other one day: the relay has nothing to do any more. */
+START_TEST(test_relay_no_longer)
+{
+    unsigned i;
+
+    begin("test_relay_no_longer");
+    start_relays(true);
+    assert_floods(0x3f);
+    for (i = HOME; i < RELAY_NODES; i++) {
+        node(i)->nat = NAT_NONE;
+    }
+    run(sim.now + 200 * SECOND);
+    for (i = 0; i < RELAY_NODES; i++) {
+        ck_assert_uint_eq(n_known(node(i)), 5);
+        ck_assert_uint_eq(node(i)->fabric->detours.n, 0);
+    }
+    ck_assert_uint_eq(qdes_relay_size(node(0)->fabric->relay), 0);
+    ck_assert_uint_eq(qdes_relay_size(node(1)->fabric->relay), 0);
+    assert_floods(0x3f);
+    send_frame(HOME, mac_of(HOME + 1));
+    ck_assert_uint_eq(got_frame(), 1u << (HOME + 1));
+    end();
+}
+END_TEST
+
+START_TEST(test_relay_off)
+{
+    static const uint8_t broadcast[6] = { 255, 255, 255, 255, 255, 255 };
+
+    begin("test_relay_off");
+    start_relays(false);
+    send_frame(HOME, broadcast);
+    ck_assert_uint_eq(got_frame(), 0x07);
+    send_frame(2, broadcast);
+    ck_assert_uint_eq(got_frame(), 0x3b);
+    ck_assert_uint_eq(node(HOME)->fabric->detours.all[0].relay, 0);
+    end();
+}
+END_TEST
+
 /* Anything, said to come from addresses of nobody. */
 static size_t forge(uint8_t *data, const Node *n)
 {
@@ -1021,6 +1333,9 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_mixed);
     tcase_add_test(tc, test_split);
     tcase_add_loop_test(tc, test_nat, 0, 2);
+    tcase_add_test(tc, test_relay);
+    tcase_add_test(tc, test_relay_no_longer);
+    tcase_add_test(tc, test_relay_off);
     tcase_add_loop_test(tc, test_forged_sources, 0, 2);
     tcase_add_test(tc, test_absurd_lists);
     tcase_add_test(tc, test_rtt);

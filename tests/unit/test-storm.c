@@ -203,8 +203,8 @@ static void peer_sends(int fd)
         qdes_wire_encode_header(at, QDES_WIRE_DATA,
                                 one_flow && p.csum == PACKET_PARTIAL, 0);
         if (super) {
-            qdes_wire_encode_superframe(at, below(2) ? below(50)
-                                                     : below(1000), 0);
+            qdes_wire_encode_superframe(at, 0, below(2) ? below(50)
+                                                        : below(1000), 0);
         }
         if (one_flow) {
             p.payload = payload;

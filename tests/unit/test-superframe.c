@@ -635,7 +635,7 @@ static size_t write_datagram(uint8_t *data, bool superframe)
         memcpy(data + 8, sample_frame(), sample.size);
         return 8 + sample.size;
     }
-    qdes_wire_encode_superframe(data, sample.vnet.gso_size, 0);
+    qdes_wire_encode_superframe(data, 0, sample.vnet.gso_size, 0);
     memcpy(data + HEADER, sample_frame(), sample.size);
     return HEADER + sample.size;
 }
@@ -767,7 +767,7 @@ START_TEST(test_hostile)
         p.padding = cases[i].padding;
         p.frag = cases[i].frag;
         p.flags = cases[i].flags;
-        qdes_wire_encode_superframe(data, cases[i].segment_size, 0);
+        qdes_wire_encode_superframe(data, 0, cases[i].segment_size, 0);
         size = HEADER + packet_write(&p, data + HEADER);
         data[HEADER + cases[i].at] = cases[i].to;
         ck_assert_int_eq(send(fd, data, size, 0), size);

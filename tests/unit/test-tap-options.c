@@ -52,6 +52,7 @@ START_TEST(test_every_option)
                     "--name n\xc3\xa4me --ageing 60 --max-macs=7 --learning "
                     "off --unknown-unicast drop --sndbuf 64k --rcvbuf 5000 "
                     "--mss-clamp off --vnet-hdr=off --gso off "
+                    "--superframes=off --relay on "
                     "--superframes=off --mac 02::1 --max-local-macs 9 "
                     "--mac=m --mac-violation learn-none "
                     "--control /c --pcap - --pcap-filter arp --user me "
@@ -85,6 +86,8 @@ START_TEST(test_every_option)
     ck_assert(!o.fabric.gso);
     ck_assert(o.fabric.has_superframes);
     ck_assert(!o.fabric.superframes);
+    ck_assert(o.fabric.has_relay);
+    ck_assert(o.fabric.relay);
     ck_assert_uint_eq(o.fabric.n_macs, 2);
     ck_assert_str_eq(o.fabric.macs[0], "02::1");
     ck_assert_str_eq(o.fabric.macs[1], "m");

@@ -232,6 +232,16 @@ static QdesStatus *make_status(void)
     status->seeds[1].spec = g_strdup("pool.example");
     status->seeds[1].state = "failing";
     status->seeds[1].error = g_strdup("no such name");
+    status->relay = true;
+    status->relay_pairs = 5;
+    status->n_missed = 2;
+    status->missed = g_new0(QdesStatusMissed, 2);
+    status->missed[0].instance = 0x123456789abcdef;
+    parse_addr(&status->missed[0].address, "10.0.0.7:1");
+    status->missed[0].relayed = true;
+    status->missed[0].relay = status->peers[0].address;
+    status->missed[1].instance = 1;
+    parse_addr(&status->missed[1].address, "[2001:db8::1]:2");
     status->n_macs = 2;
     status->fdb = g_new0(QdesStatusMac, 2);
     memcpy(status->fdb[0].mac, "\x52\x54\x00\x00\x00\x01", 6);
@@ -275,7 +285,8 @@ START_TEST(test_query)
     all = json_object_get_object_member(all, "return");
     /* QdesInfo of qapi/qdes.json */
     assert_members(all, "id name netid encap local group iface loopback "
-                   "link-up paused vnet-hdr gso seeds peers fdb counters");
+                   "link-up paused vnet-hdr gso relay relay-pairs seeds "
+                   "peers unreachable fdb counters");
     ck_assert_str_eq(json_object_get_string_member(all, "id"), "tap0");
     ck_assert_str_eq(json_object_get_string_member(all, "name"),
                      "k\xc3\xa4se \"1\"");
@@ -307,6 +318,21 @@ START_TEST(test_query)
     assert_members(object, "peer state error since-ms addresses left-out");
     ck_assert_str_eq(json_object_get_string_member(object, "error"),
                      "no such name");
+
+    ck_assert(json_object_get_boolean_member(all, "relay"));
+    ck_assert_int_eq(json_object_get_int_member(all, "relay-pairs"), 5);
+    array = json_object_get_array_member(all, "unreachable");
+    ck_assert_uint_eq(json_array_get_length(array), 2);
+    object = json_array_get_object_element(array, 0);
+    assert_members(object, "instance address relay");
+    ck_assert_str_eq(json_object_get_string_member(object, "instance"),
+                     "0123456789abcdef");
+    ck_assert_str_eq(json_object_get_string_member(object, "address"),
+                     "10.0.0.7:1");
+    ck_assert_str_eq(json_object_get_string_member(object, "relay"),
+                     "10.0.0.2:4001");
+    assert_members(json_array_get_object_element(array, 1),
+                   "instance address");
 
     array = json_object_get_array_member(all, "peers");
     ck_assert_uint_eq(json_array_get_length(array), 2);

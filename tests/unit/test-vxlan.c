@@ -306,6 +306,79 @@ START_TEST(test_silence)
 }
 END_TEST
 
+static bool gets_copies(Port *p)
+{
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    bool copy;
+
+    ck_assert_uint_eq(status->n_peers, 1);
+    copy = status->peers[0].copy;
+    qdes_status_free(status);
+    return copy;
+}
+
+/* A listed peer is where its last flood came from: the group, or not. */
+START_TEST(test_listed_in_group)
+{
+    g_autofree char *at = g_strdup_printf("127.0.0.4:%u", group_port());
+    const char *const list[] = { _i == 0 ? "127.0.0.4" : at };
+    QdesOptions options = { .encap = names[_i], .has_netid = true, .netid = 5,
+                            .peers = list, .n_peers = 1 };
+    Port *port = port_open_with(&options, false);
+    QdesAddr to = local_of(port), all, from;
+    int fd = open_socket(at, &from);
+    uint8_t data[8 + FRAME];
+    size_t size = make(data, 5, 7);
+    unsigned n = 0;
+
+    ck_assert(qdes_addr_parse(&all, group, 0, NULL));
+    qdes_fabric_tick(port->fabric, now);
+    ck_assert(gets_copies(port));
+    send_frame(port, broadcast, 1);
+    ck_assert_uint_eq(C(port, tx_copies), 1);
+
+    send_bytes(fd, &all, data, size);
+    WAIT(&port, 1, port->frames->len == n + 1);
+    n++;
+    ck_assert(!gets_copies(port));
+    send_frame(port, broadcast, 1);
+    ck_assert_uint_eq(C(port, tx_copies), 1);
+
+    /* Unicast says nothing, nor does a copy at the same time as the group's;
+     * time does not either. */
+    now += 600000;
+    qdes_fabric_tick(port->fabric, now);
+    ck_assert(!gets_copies(port));
+    unit_mac(data + 8, 1);
+    send_bytes(fd, &to, data, size);
+    WAIT(&port, 1, port->frames->len == n + 1);
+    n++;
+    ck_assert(!gets_copies(port));
+    make(data, 5, 7);
+    send_bytes(fd, &all, data, size);
+    WAIT(&port, 1, port->frames->len == n + 1);
+    n++;
+    send_bytes(fd, &to, data, size);
+    WAIT(&port, 1, port->frames->len == n + 1);
+    n++;
+    ck_assert(!gets_copies(port));
+
+    /* Out of the group, and in again. */
+    now += QDES_PEER_SETTLE_MS;
+    send_bytes(fd, &to, data, size);
+    WAIT(&port, 1, port->frames->len == n + 1);
+    n++;
+    ck_assert(gets_copies(port));
+    send_frame(port, broadcast, 1);
+    ck_assert_uint_eq(C(port, tx_copies), 2);
+    send_bytes(fd, &all, data, size);
+    WAIT(&port, 1, port->frames->len == n + 1);
+    ck_assert(!gets_copies(port));
+    close(fd);
+    port_close(port);
+}
+END_TEST
+
 /* From the network namespace next door, checksums come unfinished. */
 START_TEST(test_unfinished_checksum)
 {
@@ -365,6 +438,7 @@ int main(void)
     tcase_add_test(tc, test_kernel_has_port);
     tcase_add_loop_test(tc, test_silence, 0, 2);
     tcase_add_loop_test(tc, test_unfinished_checksum, 0, 16);
+    tcase_add_loop_test(tc, test_listed_in_group, 0, 2);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

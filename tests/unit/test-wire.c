@@ -11,6 +11,7 @@
 
 #include <json-glib/json-glib.h>
 
+#include "qdes/bytes.h"
 #include "qdes/control.h"
 #include "qdes/fabric.h"
 #include "qdes/gossip.h"
@@ -129,6 +130,21 @@ static void read_bytes(Vector *v, JsonObject *object)
     v->data = g_byte_array_free(bytes, FALSE);
 }
 
+/* As in a datagram. */
+static void read_relay_for(QdesWireHello *hello, JsonArray *array)
+{
+    uint8_t *value;
+    unsigned i;
+
+    hello->n_relay_for = json_array_get_length(array);
+    value = g_malloc(8 * hello->n_relay_for);
+    for (i = 0; i < hello->n_relay_for; i++) {
+        qdes_put_be64(value + 8 * i, g_ascii_strtoull(
+            json_array_get_string_element(array, i), NULL, 16));
+    }
+    hello->relay_for = value;
+}
+
 static void read_hello(QdesWireHello *hello, JsonObject *object)
 {
     const char *name;
@@ -145,6 +161,10 @@ static void read_hello(QdesWireHello *hello, JsonObject *object)
     if (json_object_has_member(object, "group-heard")) {
         hello->group_heard = json_object_get_boolean_member(
             object, "group-heard") ? QDES_GROUP_HEARD : QDES_GROUP_NOT_HEARD;
+    }
+    if (json_object_has_member(object, "relay-for")) {
+        read_relay_for(hello, json_object_get_array_member(object,
+                                                           "relay-for"));
     }
 }
 
@@ -262,6 +282,7 @@ static void free_vectors(void)
     for (i = 0; i < n_vectors; i++) {
         g_free(vectors[i].name);
         g_free(vectors[i].data);
+        g_free((void *)vectors[i].hello.relay_for);
     }
     g_free(vectors);
     g_free(taken);
@@ -364,6 +385,11 @@ static void assert_same_hello(const QdesWireHello *got,
     ck_assert_uint_eq(got->mtu, want->mtu);
     ck_assert_uint_eq(got->hold_time, want->hold_time);
     ck_assert_int_eq(got->group_heard, want->group_heard);
+    ck_assert_uint_eq(got->n_relay_for, want->n_relay_for);
+    if (want->n_relay_for) {
+        ck_assert_mem_eq(got->relay_for, want->relay_for,
+                         8 * want->n_relay_for);
+    }
     ck_assert_str_eq(got->name, want->name);
 }
 
@@ -390,6 +416,7 @@ START_TEST(test_vector)
         if (v->type == QDES_WIRE_DATA) {
             ck_assert_uint_eq(header.payload_size, v->frame_size);
             ck_assert_int_eq(header.csum_partial, v->data[3] & 1);
+            ck_assert_int_eq(header.relayed, v->data[3] >> 3 & 1);
         } else if (v->type >= QDES_WIRE_ECHO) {
             assert_same_exchange(v);
         } else {
@@ -426,6 +453,19 @@ START_TEST(test_describe_vector)
 }
 END_TEST
 
+static size_t encode_hello(uint8_t *data, const Vector *v)
+{
+    size_t size = qdes_wire_encode_hello(data, v->type, v->netid, &v->hello);
+    uint64_t instances[QDES_WIRE_RELAY_MAX];
+    unsigned i;
+
+    for (i = 0; i < v->hello.n_relay_for; i++) {
+        instances[i] = qdes_get_be64(v->hello.relay_for + 8 * i);
+    }
+    return v->hello.n_relay_for ?
+           qdes_wire_add_relay_for(data, size, instances, i) : size;
+}
+
 START_TEST(test_encode_vector)
 {
     const Vector *v = &vectors[taken[_i]];
@@ -435,7 +475,8 @@ START_TEST(test_encode_vector)
     size_t size = QDES_WIRE_HEADER_SIZE;
 
     if (v->superframe) {
-        qdes_wire_encode_superframe(data, v->segment_size, v->netid);
+        qdes_wire_encode_superframe(data, v->data[3] & QDES_WIRE_FLAG_RELAYED,
+                                    v->segment_size, v->netid);
         ck_assert_mem_eq(data, v->data, header_size(v));
         return;
     }
@@ -445,7 +486,7 @@ START_TEST(test_encode_vector)
         return;
     }
     size = v->type >= QDES_WIRE_ECHO ? encode_exchange(data, v) :
-           qdes_wire_encode_hello(data, v->type, v->netid, &v->hello);
+           encode_hello(data, v);
     ck_assert_uint_le(size, sizeof(data));
     if (v->canonical) {
         ck_assert_msg(size == v->size && memcmp(data, v->data, size) == 0,
@@ -550,17 +591,17 @@ START_TEST(test_superframe_flag)
 
     for (type = QDES_WIRE_DATA; type <= QDES_WIRE_BYE; type++) {
         for (flags = 0; flags < 256; flags++) {
+            /* SUPERFRAME not without CSUM_PARTIAL. */
             bool good = flags == 0 || flags == 2 ||
-                        (type == QDES_WIRE_DATA &&
-                         (flags == 1 || flags == 3 || flags == 5 ||
-                          flags == 7));
+                        (type == QDES_WIRE_DATA && flags < 16 &&
+                         (flags & 5) != 4);
 
             qdes_wire_encode_header(data, type, flags, 0);
             ck_assert_int_eq(qdes_wire_decode(&header, data, 100) !=
                              QDES_WIRE_BAD_FLAGS, good);
         }
     }
-    qdes_wire_encode_superframe(data, 0xfedc, 7);
+    qdes_wire_encode_superframe(data, 0, 0xfedc, 7);
     ck_assert_mem_eq(data, "\x51\x44\x10\x05\0\0\0\x07\xfe\xdc", 10);
     ck_assert_int_eq(qdes_wire_decode(&header, data, 23),
                      QDES_WIRE_FRAME_SHORT);

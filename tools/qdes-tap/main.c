@@ -67,24 +67,36 @@ static void occupy_standard_fds(void)
     }
 }
 
-/* libqdes knows options without the dashes, as QEMU has them. */
-static bool begins_with_option(const char *message)
+/*
+ * libqdes knows options without the dashes, and lists with numbers, as QEMU
+ * has them.  Returns how many bytes of @message are an option's name, and
+ * the name that it has here.
+ */
+static size_t find_option(const char *message, const char **name)
 {
     size_t length = strspn(message, "abcdefghijklmnopqrstuvwxyz-");
 
-    return length > 0 && (message[length] == '=' || message[length] == ':');
+    *name = message;
+    if (length == strlen("peers") && g_str_has_prefix(message, "peers")) {
+        *name = "peer";
+        length += strspn(message + length, ".0123456789");
+    }
+    return message[length] == '=' || message[length] == ':' ? length : 0;
 }
 
 /* Tell what is wrong with the command line or what it asks for. */
 static int fail(GError *err)
 {
     int status = EXIT_FAILED;
+    const char *name;
+    size_t length = find_option(err->message, &name);
 
     if (g_error_matches(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE)) {
         log_error("%s; see qdes-tap --help", err->message);
         status = EXIT_USAGE;
-    } else if (err->domain == QDES_ERROR && begins_with_option(err->message)) {
-        log_error("--%s", err->message);
+    } else if (err->domain == QDES_ERROR && length > 0) {
+        log_error("--%.*s%s", (int)MIN(length, strlen(name)), name,
+                  err->message + length);
     } else {
         log_error("%s", err->message);
     }

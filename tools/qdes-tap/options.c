@@ -84,6 +84,9 @@ static const OptionDef run_options[] = {
     { KIND_SWITCH, "superframes", "on|off", FABRIC(superframes),
       FABRIC(has_superframes),
       "leave superframes whole where the path has room (default: on)" },
+    { KIND_SWITCH, "relay", "on|off", FABRIC(relay), FABRIC(has_relay),
+      "pass frames between peers that cannot reach each other (default: "
+      "off)" },
     { KIND_FLAG, "plain-io", NULL, AT(plain_io), 0,
       "use only portable socket calls" },
 

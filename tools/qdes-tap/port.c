@@ -14,6 +14,8 @@
 #define PORT_BURST_US 20            /* frames of a burst follow faster */
 #define PORT_FRAME_ROOM 65664       /* bytes: IP's largest packet, Ethernet
                                        with VLAN tags, virtio_net_hdr */
+#define PORT_UNPLUGGED_MS 2000      /* at most; the kernel tells of links once
+                                       a second, if it has much to tell */
 #define PORT_RETRY_MS 1000          /* after a read that should not fail */
 
 struct Port {
@@ -25,6 +27,8 @@ struct Port {
     LoopTimer *retry;
     LoopTimer *summary;         /* tells systemd about the new one */
     LinkWatch *link;
+    LoopTimer *plug;            /* sets the carrier again */
+    bool unplugged;             /* it is away for a moment */
     bool link_up;
     bool gone;
     bool read_warned;
@@ -52,6 +56,17 @@ static void port_gone(Port *port)
     }
 }
 
+/* The bridge has noticed, or had the time to. */
+static void port_plug(void *opaque, int64_t now)
+{
+    Port *port = opaque;
+
+    if (port->unplugged) {
+        port->unplugged = false;
+        tap_set_carrier(port->tap, true);
+    }
+}
+
 /* Look how the TAP's link is, and pass it on. */
 static void port_check_link(Port *port, int64_t now)
 {
@@ -61,6 +76,9 @@ static void port_check_link(Port *port, int64_t now)
     if (state == TAP_GONE) {
         port_gone(port);
         return;
+    }
+    if (port->unplugged && !tap_has_carrier(port->tap)) {
+        port_plug(port, now);
     }
     if (up == port->link_up) {
         /* It may have been put into a bridge, or another one that it is in. */
@@ -247,6 +265,20 @@ static void host_changed(void *opaque)
     loop_timer_set(port->summary, 0);
 }
 
+/* A bridge has no other way to be told, but from who has its rights. */
+static void host_relearn(void *opaque)
+{
+    Port *port = opaque;
+
+    if (port->link && !port->unplugged && tap_is_bridged(port->tap) &&
+        tap_set_carrier(port->tap, false)) {
+        port->unplugged = true;
+        loop_timer_set(port->plug, loop_now() + PORT_UNPLUGGED_MS);
+        log_info("the bridge of %s is made to learn anew where everybody is",
+                 port->tap->name);
+    }
+}
+
 static uint64_t host_random(void *opaque)
 {
     uint64_t value;
@@ -272,6 +304,7 @@ static const QdesHost port_host = {
     .log = host_log,
     .changed = host_changed,
     .random = host_random,
+    .relearn = host_relearn,
     .now_us = host_now_us,
 };
 
@@ -288,6 +321,7 @@ Port *port_new(Loop *loop, Tap *tap, Capture *capture,
     port->tick = loop_timer_new(loop, port_tick, port);
     port->retry = loop_timer_new(loop, port_retry, port);
     port->summary = loop_timer_new(loop, port_tell_systemd, port);
+    port->plug = loop_timer_new(loop, port_plug, port);
     port->fabric = qdes_fabric_new(config, &port_host, port, now, errp);
     if (!port->fabric) {
         port_free(port);
@@ -356,5 +390,6 @@ void port_free(Port *port)
     loop_timer_free(port->tick);
     loop_timer_free(port->retry);
     loop_timer_free(port->summary);
+    loop_timer_free(port->plug);
     g_free(port);
 }

@@ -115,6 +115,29 @@ static void add_seeds(JsonBuilder *b, const QdesStatus *status)
     json_builder_end_array(b);
 }
 
+static void add_missed(JsonBuilder *b, const QdesStatus *status)
+{
+    char instance[17];
+    size_t i;
+
+    json_builder_set_member_name(b, "unreachable");
+    json_builder_begin_array(b);
+    for (i = 0; i < status->n_missed; i++) {
+        const QdesStatusMissed *missed = &status->missed[i];
+
+        json_builder_begin_object(b);
+        g_snprintf(instance, sizeof(instance), "%016" G_GINT64_MODIFIER "x",
+                   missed->instance);
+        add_string(b, "instance", instance);
+        add_addr(b, "address", &missed->address);
+        if (missed->relayed) {
+            add_addr(b, "relay", &missed->relay);
+        }
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+}
+
 static void add_portsec(JsonBuilder *b, const QdesStatusPortsec *portsec)
 {
     char buf[QDES_MAC_STRLEN];
@@ -220,11 +243,14 @@ static void add_status(JsonBuilder *b, const char *id,
     if (status->blocked_by_loop) {
         add_string(b, "blocked-by-loop", status->loop_name);
     }
+    add_bool(b, "relay", status->relay);
+    add_int(b, "relay-pairs", status->relay_pairs);
     if (status->portsec) {
         add_portsec(b, status->portsec);
     }
     add_seeds(b, status);
     add_peers(b, status);
+    add_missed(b, status);
     add_fdb(b, status);
     add_counters(b, &status->counters);
     json_builder_end_object(b);

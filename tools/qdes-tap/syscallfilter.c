@@ -103,7 +103,7 @@ static const char *const sanitizers[] = { NULL };
 /* Interfaces and the TAP device, after both are set up. */
 static const unsigned long port_ioctls[] = {
     SIOCGIFFLAGS, SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFNAME, TUNGETIFF,
-    TUNSETOFFLOAD,
+    TUNSETCARRIER, TUNSETOFFLOAD,
 };
 
 #define MASKED(arg, mask, value) SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, \

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bridge.h"
 #include "tapoffload.h"
 
 #define TUN_DEVICE "/dev/net/tun"
@@ -121,8 +122,8 @@ static int real_ioctl(int fd, unsigned long request, uintptr_t arg)
     return ioctl(fd, request, arg);
 }
 
-/* Has somebody got the device open?  While it is down, nobody can tell. */
-static bool in_use(const Tap *tap)
+/* While the device is down, it has none. */
+bool tap_has_carrier(const Tap *tap)
 {
     struct ifreq ifr = { 0 };
 
@@ -156,7 +157,8 @@ static int attach(Tap *tap, bool *vnet_hdr)
     ret = ioctl(tap->fd, TUNSETIFF, &ifr);
     if (ret < 0 && errno == EINVAL && !tap->created) {
         /* a device made for several queues takes only who asks for one */
-        tap->shared = in_use(tap);
+        /* Does it have a carrier, somebody has it open. */
+        tap->shared = tap_has_carrier(tap);
         if (tap->shared) {
             *vnet_hdr = has_header(tap);
         }
@@ -259,6 +261,21 @@ TapState tap_state(Tap *tap)
         return TAP_UP;
     }
     return TAP_DOWN;
+}
+
+bool tap_is_bridged(const Tap *tap)
+{
+    struct ifreq ifr = { 0 };
+
+    return interface_ioctl(tap, SIOCGIFINDEX, &ifr) &&
+           bridge_passes_at_once(ifr.ifr_ifindex);
+}
+
+bool tap_set_carrier(Tap *tap, bool on)
+{
+    unsigned value = on;
+
+    return !tap->shared && ioctl(tap->fd, TUNSETCARRIER, &value) == 0;
 }
 
 ssize_t tap_read(Tap *tap, void *frame, size_t size)

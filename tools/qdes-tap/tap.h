@@ -68,6 +68,20 @@ bool tap_bring_up(Tap *tap);
 /* How the device is now; its name is read anew, as users may change it. */
 TapState tap_state(Tap *tap);
 
+/* Is the device a port of a bridge that lets frames pass as soon as the link is
+ * up? */
+bool tap_is_bridged(const Tap *tap);
+
+/*
+ * Switch the carrier, as if the cable were pulled and plugged in: a bridge
+ * forgets what is behind it.  Needs no privileges.  Returns false where the
+ * kernel cannot.
+ */
+bool tap_set_carrier(Tap *tap, bool on);
+
+/* Is the carrier there, as far as others have noticed? */
+bool tap_has_carrier(const Tap *tap);
+
 /*
  * Read one frame, with its header.  Returns the size of both, or -1 with
  * errno set: EAGAIN when there is none; tap_state() tells what else is meant.

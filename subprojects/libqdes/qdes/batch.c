@@ -43,7 +43,7 @@ static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
     QdesWay way;
 
     if (frame->copy) {
-        QDES_COUNT(&f->stats, tx_copy_errors);
+        qdes_fabric_lose_copies(f, frame->relayed, 1);
         return false;
     }
     if (is_superframe(f, frame) || frame->sealed) {
@@ -72,7 +72,9 @@ static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
     if (datagram[3] & QDES_WIRE_FLAG_CSUM_PARTIAL) {
         qdes_packet_finish(datagram + QDES_WIRE_HEADER_SIZE,
                            frame->size - frame->header_size);
-        f->config.encap->encode(datagram, 0, f->config.netid);
+        f->config.encap->encode(datagram,
+                                datagram[3] & QDES_WIRE_FLAG_RELAYED,
+                                f->config.netid);
     }
 }
 
@@ -222,8 +224,8 @@ static void take_off_part(QdesFabric *f, unsigned n)
     }
     if (train->copy && queue->frames[queue->head].flood) {
         /* Of a copy, what is left is lost: it is not worth its state. */
-        QDES_COUNT_ADD(&f->stats, tx_copy_errors,
-                       qdes_train_count(train, train->size) - part);
+        qdes_fabric_lose_copies(f, train->relayed,
+                                qdes_train_count(train, train->size) - part);
         take_off(f, n + 1);
     } else if (tx->marks[n].group_done) {
         mark_group_done(queue, queue->head + part);
@@ -265,7 +267,7 @@ void qdes_fabric_drop_queue(QdesFabric *f)
             continue;
         }
         if (frame->copy) {
-            QDES_COUNT(&f->stats, tx_copy_errors);
+            qdes_fabric_lose_copies(f, frame->relayed, 1);
         } else if (!frame->group_done || !f->config.has_group) {
             qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_link);
         }

@@ -27,6 +27,7 @@ enum {
 
 typedef struct Candidate {
     QdesAddr addr;
+    uint64_t instance;          /* as was said last, 0: it was not */
     uint32_t teller;
     uint32_t credit;            /* bytes that may be sent to it */
     uint8_t tries;              /* ECHOs sent */
@@ -234,12 +235,13 @@ void qdes_candidates_heard(QdesCandidates *c, const QdesAddr *addr,
 }
 
 bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
-                          uint32_t teller, int64_t now)
+                          uint64_t instance, uint32_t teller, int64_t now)
 {
     uint32_t i = find(c, addr);
 
     g_assert(teller != NOBODY && teller <= c->max_tellers);
     if (i != NIL) {
+        c->all[i].instance = instance;
         if (c->all[i].teller == NOBODY &&
             c->count[teller] < QDES_CANDIDATES_EACH) {
             set_teller(c, i, teller);
@@ -254,8 +256,18 @@ bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
     if (i == NIL) {
         return false;
     }
+    c->all[i].instance = instance;
     enqueue(c, i, 0, now);
     return true;
+}
+
+uint64_t qdes_candidates_instance(QdesCandidates *c, const QdesAddr *addr,
+                                  bool *silent)
+{
+    uint32_t i = find(c, addr);
+
+    *silent = i != NIL && c->all[i].tries > QDES_CANDIDATE_QUICK;
+    return i == NIL ? 0 : c->all[i].instance;
 }
 
 bool qdes_candidates_pay(QdesCandidates *c, const QdesAddr *addr, size_t bytes)
@@ -325,7 +337,9 @@ void qdes_candidates_remember(QdesCandidates *c, const QdesAddr *addr,
 /* How long one waits that has had @tries ECHOs. */
 static int64_t wait_after(const QdesCandidates *c, unsigned tries)
 {
-    static const int16_t first[] = { 0, 1000, 1000, 2000, 4000 };
+    static const int16_t first[QDES_CANDIDATE_QUICK] = {
+        0, 1000, 1000, 2000, 4000,
+    };
 
     return tries < G_N_ELEMENTS(first) ? first[tries] : c->interval;
 }

@@ -38,6 +38,7 @@ typedef struct QdesCandidates QdesCandidates;
 #define QDES_MAX_CANDIDATES 1024
 #define QDES_CANDIDATES_EACH 256        /* of one teller */
 #define QDES_CANDIDATE_TRIES 11         /* ECHOs to one */
+#define QDES_CANDIDATE_QUICK 5          /* of them before the intervals */
 #define QDES_CANDIDATE_RATE 50          /* ECHOs in a second */
 #define QDES_CANDIDATE_BURST 5          /* of them at once */
 #define QDES_REMEMBERED 64
@@ -55,10 +56,15 @@ void qdes_candidates_set_interval(QdesCandidates *candidates, int64_t ms);
 void qdes_candidates_heard(QdesCandidates *candidates, const QdesAddr *addr,
                            size_t bytes, int64_t now);
 
-/* @teller says that there is somebody at @addr.  Returns false when there is
- * no place for it. */
+/* @teller says that @instance is at @addr.  Returns false when there is no
+ * place for it. */
 bool qdes_candidates_told(QdesCandidates *candidates, const QdesAddr *addr,
-                          uint32_t teller, int64_t now);
+                          uint64_t instance, uint32_t teller, int64_t now);
+
+/* Who is said to be at @addr; 0: nobody said so.  *@silent: the quick ECHOs
+ * to it had no answer, and now the slow ones are sent. */
+uint64_t qdes_candidates_instance(QdesCandidates *candidates,
+                                  const QdesAddr *addr, bool *silent);
 
 /* Can @bytes be sent to @addr, which is not proven?  Then they are taken as
  * sent. */

@@ -67,7 +67,14 @@ static bool check_encap(QdesConfig *config, const QdesOptions *options,
                      "encap=qdes", encap->title);
         return false;
     }
+    if (options->has_relay && options->relay && !encap->control) {
+        OPTION_ERROR(errp, "relay=on: peers ask for it in their HELLOs, which "
+                     "%s does not have; leave it out, or use encap=qdes",
+                     encap->title);
+        return false;
+    }
     config->encap = encap;
+    config->relay = options->has_relay && options->relay;
     config->superframes = encap->control &&
                           (!options->has_superframes || options->superframes);
     return true;

@@ -65,7 +65,7 @@ typedef struct QdesOptions {
     const char *mac_violation;  /* "drop" or "learn-none" */
     bool has_netid, has_ttl, has_ageing, has_max_macs, has_learning;
     bool has_sndbuf, has_rcvbuf, has_mss_clamp, has_vnet_hdr, has_gso;
-    bool has_superframes, has_loop_guard, has_max_local_macs;
+    bool has_superframes, has_loop_guard, has_relay, has_max_local_macs;
     int64_t netid;              /* 0 to 4294967295; VXLAN: to 16777215 */
     int64_t ttl;                /* hops, 1 to 255 */
     int64_t ageing;             /* seconds */
@@ -79,6 +79,7 @@ typedef struct QdesOptions {
     bool superframes;           /* as one datagram, where the path has room */
     bool loop_guard;            /* look for other ways into the fabric */
     bool default_loop_guard;    /* taken when there is no @loop_guard */
+    bool relay;                 /* between those that do not reach each other */
     const char *default_name;   /* taken when @name is NULL */
     QdesSecret secret;          /* seals the fabric */
     QdesSecret secret_old;      /* the one before, while keys are changed */
@@ -105,6 +106,7 @@ typedef struct QdesConfig {
     bool flood_unknown;
     uint32_t storm;             /* flooded frames per second, 0: no limit */
     bool loop_guard;
+    bool relay;
     const char *const *macs;    /* those of the options, not a copy; a fabric
                                    takes them, and has none here */
     size_t n_macs;

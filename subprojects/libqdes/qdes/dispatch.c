@@ -118,7 +118,10 @@ static void count_sent(QdesFabric *f, const QdesTrain *train, size_t size)
 {
     unsigned n = qdes_train_count(train, size);
 
-    if (train->copy) {
+    if (train->relayed) {
+        QDES_COUNT_ADD(&f->stats, relay_frames, n);
+        QDES_COUNT_ADD(&f->stats, relay_bytes, size - n * train->header_size);
+    } else if (train->copy) {
         QDES_COUNT_ADD(&f->stats, tx_copies, n);
     } else {
         QDES_COUNT_ADD(&f->stats, tx_frames, n);
@@ -145,13 +148,22 @@ void qdes_fabric_count_copied(QdesFabric *f, unsigned n, size_t bytes)
     }
 }
 
+void qdes_fabric_lose_copies(QdesFabric *f, bool relayed, unsigned n)
+{
+    if (relayed) {
+        QDES_COUNT_ADD(&f->stats, relay_errors, n);
+    } else {
+        QDES_COUNT_ADD(&f->stats, tx_copy_errors, n);
+    }
+}
+
 /* Count the part of @train that an error is about. */
 static void count_failed(QdesFabric *f, const QdesTrain *train, int err)
 {
     unsigned n = qdes_train_count(train, train->failed);
 
     if (train->copy) {
-        QDES_COUNT_ADD(&f->stats, tx_copy_errors, n);
+        qdes_fabric_lose_copies(f, train->relayed, n);
     } else if (train->flood && err == ENODEV) {
         qdes_fabric_count_copied(f, n, train->failed - n * train->header_size);
     } else {
@@ -266,6 +278,7 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
 
     to->flood = way == QDES_WAY_FLOOD;
     to->copy = false;
+    to->relayed = false;
     to->group_done = to->flood && !f->config.has_group;
     to->sealed = false;
     to->copied = QDES_PEER_NONE;

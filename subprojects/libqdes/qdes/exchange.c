@@ -213,7 +213,6 @@ static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
              memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) &&
            (!qdes_addr_needs_scope(addr) || addr->scope != 0) &&
            qdes_gossip_fits(addr, teller) &&
-           qdes_underlay_reaches(f->underlay, addr) &&
            !qdes_underlay_is_own(f->underlay, addr);
 }
 
@@ -222,6 +221,7 @@ static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
                        int64_t now)
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, teller);
+    bool is_missed;
     uint32_t slot;
 
     if (qdes_addr_needs_scope(&entry->addr)) {
@@ -239,11 +239,17 @@ static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
         qdes_fabric_has_departed(f, &entry->addr, now)) {
         return false;
     }
-    if (!qdes_candidates_told(f->mesh.candidates, &entry->addr, teller,
-                              now)) {
+    is_missed = qdes_fabric_told_of_missed(f, teller, entry, now);
+    if (!qdes_underlay_reaches(f->underlay, &entry->addr)) {
+        QDES_COUNT(&f->stats, candidates_refused);
+        qdes_fabric_miss(f, entry->instance, &entry->addr, now);
+        return false;
+    }
+    if (!qdes_candidates_told(f->mesh.candidates, &entry->addr,
+                              entry->instance, teller, now)) {
         QDES_COUNT(&f->stats, candidates_refused);
     }
-    return true;
+    return !is_missed;
 }
 
 static void take_peers(QdesFabric *f, const QdesPeersMessage *message,

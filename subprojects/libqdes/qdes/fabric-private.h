@@ -14,6 +14,8 @@
  *   presence.c   the coming and going of peers and interfaces
  *   mesh.c       keeping in touch with those that the group does not reach
  *   exchange.c   what those send: ECHO, ECHO-REPLY, PEERS
+ *   relaying.c   peers' frames that are sent on to other peers
+ *   detouring.c  ports that are reached by such a relay only
  *   seeding.c    the peers that the user listed
  *   sealing.c    sealing and opening, where there is a secret
  *   fabric.c     the rest: life, events, status
@@ -26,6 +28,7 @@
 #include "qdes/claims.h"
 #include "qdes/coalesce.h"
 #include "qdes/control.h"
+#include "qdes/detour.h"
 #include "qdes/encap.h"
 #include "qdes/fabric.h"
 #include "qdes/fdb.h"
@@ -33,6 +36,7 @@
 #include "qdes/nonce.h"
 #include "qdes/peer.h"
 #include "qdes/portsec.h"
+#include "qdes/relay.h"
 #include "qdes/sealing.h"
 #include "qdes/seeds.h"
 #include "qdes/segment.h"
@@ -49,6 +53,7 @@
 #define QDES_DEPARTED 16        /* endpoints that said BYE of late */
 #define QDES_HOLDS 3            /* intervals that a hold time is long */
 #define QDES_ANSWER_EVERY_MS 2000 /* lists of peers for one asker */
+#define QDES_DETOUR_LEFT 16     /* relays that were left of late */
 #define QDES_TICK_MS 1000       /* how late ageing and expiry may come */
 
 /* What is said at most once. */
@@ -99,6 +104,7 @@ typedef struct QdesReceive {
     const uint8_t *header;      /* of a DATA datagram in it that was valid */
     QdesWireHeader decoded;     /* that header, not what it is followed by */
     const uint8_t *src;         /* the last MAC address learned of it */
+    const uint8_t *passed;      /* the datagram that was sent on last */
     const uint8_t *opened;      /* a sealed datagram that was opened, and is
                                    not taken yet */
     QdesCoalescer *coalescer;
@@ -141,6 +147,17 @@ typedef struct QdesMesh {
     bool behind_nat;            /* peers see us at an address that we lack */
 } QdesMesh;
 
+/* Asking relays.  Times are ms, INT64_MAX: not at all. */
+typedef struct QdesDetouring {
+    int64_t asked;              /* when one was asked last */
+    int64_t next_ask;
+    uint32_t ask_slot;          /* after this slot */
+    int64_t next_round;
+    int64_t greet_at;           /* when the relays are told the news */
+    uint64_t left[QDES_DETOUR_LEFT]; /* relays that have less to do */
+    unsigned n_left;
+} QdesDetouring;
+
 struct QdesFabric {
     QdesConfig config;
     const QdesHost *host;
@@ -179,6 +196,10 @@ struct QdesFabric {
     QdesPortsec *portsec;       /* NULL: any MAC address may be here */
     QdesAddr spoofer;           /* whose frame had one of its addresses last */
     QdesStorm storm;            /* of what the port floods */
+    QdesRelay *relay;           /* NULL: relay=off */
+    QdesStorm relay_storm;      /* of what it floods for others */
+    QdesDetours detours;
+    QdesDetouring detouring;
 
     struct {
         QdesGuard guard;
@@ -186,6 +207,8 @@ struct QdesFabric {
         bool blocked;
         char name[QDES_NAME_MAX + 1]; /* of the peer that blocks this port */
         QdesAddr addr;
+        int64_t next_echo;      /* ms, to that one */
+        int64_t relearn_at;     /* ms, 0: nothing to forget */
     } loop;
 
     QdesSealing *sealing;       /* NULL: not sealed */
@@ -263,6 +286,15 @@ void qdes_fabric_count_error(QdesFabric *f, int err, unsigned n);
 /* Count @n frames of @bytes in all that are flooded by copies alone. */
 void qdes_fabric_count_copied(QdesFabric *f, unsigned n, size_t bytes);
 
+/* Count @n copies of frames, of the port or @relayed, that could not be
+ * sent. */
+void qdes_fabric_lose_copies(QdesFabric *f, bool relayed, unsigned n);
+
+/* Send the frame of @size bytes at @data, which is a peer's and lacks what
+ * @vnet says, on to the peer in @slot.  Any peer may be gone after that. */
+void qdes_fabric_send_on(QdesFabric *f, uint32_t slot, const QdesVnet *vnet,
+                         uint8_t *data, size_t size, int64_t now);
+
 typedef enum QdesSent {
     QDES_SENT,                  /* all that could be; the rest is counted */
     QDES_SENT_BLOCKED,          /* the socket is full */
@@ -315,6 +347,12 @@ void qdes_fabric_arm(QdesFabric *f, int64_t when);
  */
 uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
                           size_t bytes, int64_t now, bool *teaches);
+
+/*
+ * The peer in @slot, if any, sent by unicast what is for all.  Without HELLOs
+ * that is all that tells that it is not in the group any more.
+ */
+void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now);
 
 /* The same for anything else that is valid. */
 uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
@@ -414,6 +452,49 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
 void qdes_fabric_take_exchange(QdesFabric *f, const QdesWireHeader *header,
                                const QdesAddr *from, int64_t now);
 
+/* Ask the peer in @slot whom it knows. */
+void qdes_fabric_ask_peer(QdesFabric *f, uint32_t slot);
+
+/* Does this port relay now? */
+bool qdes_fabric_relays(const QdesFabric *f);
+
+/* The peer in @slot said by unicast whose frames it wants. */
+void qdes_fabric_take_relay_for(QdesFabric *f, uint32_t slot,
+                                const QdesWireHello *hello, int64_t now);
+
+/*
+ * The frame of @size bytes at @data came from the peer in @slot, as @header
+ * says: send it on to those that asked for it.  Any peer may be gone after
+ * that.  Returns whether it is for the port, too.
+ */
+bool qdes_fabric_relay(QdesFabric *f, uint32_t slot, uint8_t *data,
+                       size_t size, const QdesWireHeader *header,
+                       uint16_t segment_size, int64_t now);
+
+/* Who should be at @addr, @instance, cannot be reached there. */
+void qdes_fabric_miss(QdesFabric *f, uint64_t instance, const QdesAddr *addr,
+                      int64_t now);
+
+/* The peer in slot @teller told of somebody.  Returns whether that one is
+ * missed. */
+bool qdes_fabric_told_of_missed(QdesFabric *f, uint32_t teller,
+                                const QdesEntry *entry, int64_t now);
+
+/* @instance was proven to be at an endpoint, and said HELLO from there. */
+void qdes_fabric_found(QdesFabric *f, uint64_t instance, int64_t now);
+
+/* An endpoint of @relay is gone. */
+void qdes_fabric_lose_relay(QdesFabric *f, uint64_t relay);
+
+/* What the peer in @slot is to relay, up to QDES_WIRE_RELAY_MAX instances.
+ * Returns their number. */
+unsigned qdes_fabric_list_detours(const QdesFabric *f, uint32_t slot,
+                                  uint64_t *instances);
+
+/* Ask relays: begin; do what is due, and when that is. */
+void qdes_fabric_start_detours(QdesFabric *f);
+void qdes_fabric_tend_detours(QdesFabric *f, int64_t now);
+int64_t qdes_fabric_detours_due(const QdesFabric *f);
 /* Who is at @from has returned a nonce, after @age_us.  Returns its slot, or
  * QDES_PEER_NONE. */
 uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
@@ -442,6 +523,9 @@ void qdes_fabric_guard_init(QdesFabric *f, int64_t now);
 
 /* Send the probe that is due, and forget what is out of date. */
 void qdes_fabric_guard(QdesFabric *f, int64_t now);
+
+/* A peer is gone; it may be the one that blocks this port. */
+void qdes_fabric_guard_lost(QdesFabric *f);
 
 /* Log where the group is joined. */
 void qdes_fabric_report_group(QdesFabric *f);

@@ -191,6 +191,11 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->peers = qdes_peers_new(QDES_MAX_PEERS, host->random(opaque));
     f->statics = qdes_statics_new(host->random(opaque));
     qdes_storm_init(&f->storm, config->storm, now);
+    if (config->relay) {
+        f->relay = qdes_relay_new(QDES_MAX_PEERS, host->random(opaque));
+        qdes_storm_init(&f->relay_storm,
+                        config->learning ? QDES_DEFAULT_STORM : 0, now);
+    }
     qdes_fabric_secure_port(f, config);
     f->instance = host->random(opaque) | 1; /* 0 is no instance */
     f->link_up = true;
@@ -249,6 +254,7 @@ void qdes_fabric_free(QdesFabric *f)
     qdes_sealing_stop(f);
     qdes_underlay_free(f->underlay);
     qdes_coalescer_free(f->rx.coalescer);
+    qdes_relay_free(f->relay);
     qdes_peers_free(f->peers);
     qdes_statics_free(f->statics);
     qdes_portsec_free(f->portsec);
@@ -289,6 +295,9 @@ QdesStatus *qdes_fabric_status(const QdesFabric *f, int64_t now)
 
     qdes_status_add_seeds(status, f->seeds, now);
     qdes_sealing_status(f, &status->seal);
+    qdes_status_add_missed(status, &f->detours, f->peers);
+    status->relay = f->relay != NULL;
+    status->relay_pairs = f->relay ? qdes_relay_size(f->relay) : 0;
     status->link_up = f->link_up;
     status->paused = f->paused;
     status->vnet_hdr = f->port.vnet_size > 0;

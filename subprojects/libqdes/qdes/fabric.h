@@ -99,7 +99,7 @@ typedef struct QdesPort {
 } QdesPort;
 
 /* What a fabric needs of the program that it lives in.  All are mandatory but
- * the last. */
+ * the last two. */
 typedef struct QdesHost {
     /*
      * Hand a frame to the port, in pieces, @size bytes in all.  It begins with
@@ -130,6 +130,12 @@ typedef struct QdesHost {
 
     /* 64 bits that nobody can foretell. */
     uint64_t (*random)(void *opaque);
+
+    /*
+     * Frames circled in a loop that was broken since: what learns addresses
+     * on the port's side has learned wrong ones.  May be NULL.
+     */
+    void (*relearn)(void *opaque);
 
     /* Microseconds of a monotonic clock, for how far away peers are.  May be
      * NULL: then that is known to the millisecond. */

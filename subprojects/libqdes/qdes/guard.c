@@ -6,15 +6,17 @@
 #include <glib.h>
 #include <string.h>
 
-void qdes_guard_hear(QdesGuard *guard, uint64_t instance, int64_t now)
+bool qdes_guard_hear(QdesGuard *guard, uint64_t instance, int64_t now)
 {
     unsigned place = QDES_GUARD_HEARD;
+    bool is_news;
     unsigned i;
 
     for (i = 0; i < QDES_GUARD_HEARD; i++) {
         if (guard->heard[i].instance == instance) {
+            is_news = now - guard->heard[i].when >= QDES_GUARD_HOLD_MS;
             guard->heard[i].when = now;
-            return;
+            return is_news;
         }
         if (!guard->heard[i].instance ||
             now - guard->heard[i].when >= QDES_GUARD_HOLD_MS) {
@@ -29,11 +31,12 @@ void qdes_guard_hear(QdesGuard *guard, uint64_t instance, int64_t now)
             }
         }
         if (guard->heard[place].instance < instance) {
-            return;
+            return false;
         }
     }
     guard->heard[place].instance = instance;
     guard->heard[place].when = now;
+    return true;
 }
 
 void qdes_guard_forget(QdesGuard *guard)

@@ -38,8 +38,9 @@ typedef struct QdesGuard {
     bool asks;                  /* the next ones shall be answered */
 } QdesGuard;
 
-/* A probe of @instance was heard on this port's side. */
-void qdes_guard_hear(QdesGuard *guard, uint64_t instance, int64_t now);
+/* A probe of @instance was heard on this port's side.  Returns whether that is
+ * news. */
+bool qdes_guard_hear(QdesGuard *guard, uint64_t instance, int64_t now);
 
 /* Forget who was heard. */
 void qdes_guard_forget(QdesGuard *guard);

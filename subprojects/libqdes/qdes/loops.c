@@ -10,6 +10,11 @@
 
 #include "qdes/probe.h"
 
+/* After a loop was found: all have blocked that had to, and what still was on
+ * its way has arrived. */
+#define RELEARN_MS 200
+
+#define ECHO_MS 1000            /* between two to the one that blocks us */
 #define MAX_CHECKS 64           /* of probes against all peers, in a second */
 
 static bool guards(const QdesFabric *f)
@@ -149,7 +154,10 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
     sender = find_sender(f, &probe);
     if (sender) {
         QDES_COUNT(&f->stats, loop_heard);
-        qdes_guard_hear(&f->loop.guard, sender, now);
+        if (qdes_guard_hear(&f->loop.guard, sender, now)) {
+            f->loop.relearn_at = now + RELEARN_MS;
+            qdes_fabric_arm(f, f->loop.relearn_at);
+        }
         if (sender > f->instance &&
             qdes_fabric_first(f, QDES_SAID_LOOP)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
@@ -160,6 +168,40 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
         }
         reconsider(f, now);
     }
+}
+
+void qdes_fabric_guard_lost(QdesFabric *f)
+{
+    if (f->loop.blocked) {
+        qdes_fabric_arm(f, 0);
+    }
+}
+
+/*
+ * While frames circled, stations of the LAN were heard from the fabric, and
+ * those of the fabric on the LAN.  Who says nothing more would stay there.
+ */
+static void relearn(QdesFabric *f)
+{
+    f->loop.relearn_at = 0;
+    qdes_fdb_flush_owner(f->fdb, QDES_FDB_LOCAL);
+    if (f->host->relearn) {
+        f->host->relearn(f->opaque);
+    }
+}
+
+/* Whoever is killed says no BYE; but its host says that it is gone. */
+static void watch_winner(QdesFabric *f, int64_t now)
+{
+    QdesAddr to = f->loop.addr;
+
+    if (now >= f->loop.next_echo) {
+        f->loop.next_echo = now + ECHO_MS;
+        if (!f->paused) {
+            qdes_fabric_send_echo(f, &to, now);
+        }
+    }
+    qdes_fabric_arm(f, f->loop.next_echo);
 }
 
 static void send_probe(QdesFabric *f, int64_t now)
@@ -200,6 +242,16 @@ void qdes_fabric_guard(QdesFabric *f, int64_t now)
         qdes_guard_sent(&f->loop.guard, now);
     }
     reconsider(f, now);
+    if (f->loop.blocked) {
+        watch_winner(f, now);
+    }
+    if (f->link_up && f->loop.relearn_at) {
+        if (now >= f->loop.relearn_at) {
+            relearn(f);
+        } else {
+            qdes_fabric_arm(f, f->loop.relearn_at);
+        }
+    }
     if (f->link_up) {
         qdes_fabric_arm(f, f->loop.guard.next);
     }

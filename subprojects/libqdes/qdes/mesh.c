@@ -216,6 +216,23 @@ static bool try_endpoint(QdesFabric *f, const QdesAddr *to, int64_t now)
     return qdes_fabric_send_echo(f, to, now);
 }
 
+/* A candidate's turn.  One that was told of and cannot be sent to, or does
+ * not answer, is missed. */
+static void take_candidate_turn(QdesFabric *f, const QdesAddr *to, int64_t now)
+{
+    bool silent;
+    uint64_t instance = qdes_candidates_instance(f->mesh.candidates, to,
+                                                 &silent);
+
+    if (!try_endpoint(f, to, now)) {
+        silent = true;
+        qdes_candidates_remove(f->mesh.candidates, to);
+    }
+    if (silent) {
+        qdes_fabric_miss(f, instance, to, now);
+    }
+}
+
 /*
  * A seed's turn.  Those that are alive have theirs as peers; all others get an
  * ECHO: in each interval, and more often as long as nobody is known.
@@ -289,14 +306,24 @@ static uint32_t draw_peer(QdesFabric *f)
     return QDES_PEER_NONE;
 }
 
+void qdes_fabric_ask_peer(QdesFabric *f, uint32_t slot)
+{
+    QdesAddr to = qdes_peers_get(f->peers, slot)->addr;
+    uint8_t data[QDES_PEERS_REQUEST_SIZE];
+    QdesDigest digest;
+    size_t size;
+
+    qdes_gossip_digest(&digest, f->peers, slot);
+    size = qdes_control_encode_request(data, f->config.netid, &digest);
+    if (qdes_fabric_send_control(f, &to, data, size)) {
+        QDES_COUNT(&f->stats, tx_peers);
+    }
+}
+
 static void ask_for_peers(QdesFabric *f, int64_t now)
 {
-    uint8_t data[QDES_PEERS_REQUEST_SIZE];
     QdesMesh *mesh = &f->mesh;
-    QdesDigest digest;
     uint32_t slot;
-    size_t size;
-    QdesAddr to;
 
     if (qdes_candidates_fresh(mesh->candidates) > REQUEST_BUSY) {
         mesh->next_request = now + COUNT_MS;
@@ -308,12 +335,7 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
         mesh->requests = 0;
         return;
     }
-    qdes_gossip_digest(&digest, f->peers, slot);
-    size = qdes_control_encode_request(data, f->config.netid, &digest);
-    to = qdes_peers_get(f->peers, slot)->addr;
-    if (qdes_fabric_send_control(f, &to, data, size)) {
-        QDES_COUNT(&f->stats, tx_peers);
-    }
+    qdes_fabric_ask_peer(f, slot);
     mesh->next_request = now + jitter(f, qdes_fabric_interval(f) /
                                          (mesh->requests++ ? 1 : 2));
 }
@@ -333,6 +355,9 @@ void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
     }
     if (peer->alive && mesh->next_request == INT64_MAX) {
         mesh->next_request = now + jitter(f, FIRST_REQUEST_MS);
+    }
+    if (peer->alive) {
+        qdes_fabric_found(f, peer->instance, now);
     }
     qdes_fabric_arm_mesh(f, now);
 }
@@ -361,6 +386,7 @@ void qdes_fabric_arm_mesh(QdesFabric *f, int64_t now)
 
     due = MIN(due, MIN(mesh->next_seed, mesh->next_request));
     due = MIN(due, qdes_candidates_due(mesh->candidates));
+    due = MIN(due, qdes_fabric_detours_due(f));
     if (!f->link_up || due == INT64_MAX) {
         return;
     }
@@ -387,9 +413,7 @@ void qdes_fabric_tend_mesh(QdesFabric *f, int64_t now)
     }
     if (!f->paused) {
         while (qdes_candidates_next(mesh->candidates, now, &to)) {
-            if (!try_endpoint(f, &to, now)) {
-                qdes_candidates_remove(mesh->candidates, &to);
-            }
+            take_candidate_turn(f, &to, now);
         }
         if (now >= mesh->next_seed) {
             take_seed_turn(f, now);
@@ -397,6 +421,7 @@ void qdes_fabric_tend_mesh(QdesFabric *f, int64_t now)
         if (now >= mesh->next_request) {
             ask_for_peers(f, now);
         }
+        qdes_fabric_tend_detours(f, now);
     }
     qdes_fabric_arm_mesh(f, now);
 }
@@ -413,6 +438,7 @@ void qdes_fabric_start_mesh(QdesFabric *f, int64_t now)
     mesh->next_group = INT64_MAX;
     mesh->next_request = INT64_MAX;
     mesh->next_seed = INT64_MAX;
+    qdes_fabric_start_detours(f);
     if (qdes_seeds_n_endpoints(f->seeds)) {
         qdes_fabric_contact_seeds(f, now);
     }

@@ -114,7 +114,7 @@ QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
 /*
  * The peer in @slot will not say HELLO: it counts as alive and proven, and is
  * gone after @hold_ms of silence.  It gets copies if it is a seed that was
- * never heard by the group.
+ * not heard by the group since it joined or left that.
  */
 void qdes_peers_presume_alive(QdesPeers *peers, uint32_t slot, int64_t hold_ms,
                               int64_t now);
@@ -155,7 +155,7 @@ bool qdes_peers_is_reached(const QdesPeers *peers, uint32_t slot, int64_t now);
 bool qdes_peers_hears_group(const QdesPeers *peers, uint32_t slot,
                             int64_t now);
 
-/* The peer in @slot was just heard by the group. */
+/* The peer in @slot was just heard by the group; @now 0: it has left that. */
 void qdes_peers_heard_group(QdesPeers *peers, uint32_t slot, int64_t now);
 
 /* The peer in @slot returned a nonce.  Returns whether it is the first. */

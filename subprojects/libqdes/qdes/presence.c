@@ -16,10 +16,24 @@
 
 /* Peers */
 
-void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
+/* The peer in @slot is another one, or gone. */
+static void forget_what_is_at(QdesFabric *f, uint32_t slot)
 {
     qdes_fdb_flush_owner(f->fdb, slot);
+    f->rx.src = NULL;           /* what is read now may be from there */
+    if (f->relay) {
+        qdes_relay_forget(f->relay, slot);
+    }
+}
+
+void qdes_fabric_forget(QdesFabric *f, uint32_t slot)
+{
+    uint64_t instance = qdes_peers_get(f->peers, slot)->instance;
+
+    forget_what_is_at(f, slot);
     qdes_peers_remove(f->peers, slot);
+    qdes_fabric_guard_lost(f);
+    qdes_fabric_lose_relay(f, instance);
 }
 
 /*
@@ -127,7 +141,8 @@ static uint32_t note_heard(QdesFabric *f, const QdesAddr *from, int64_t now)
 
     if (evicted) {
         QDES_COUNT(&f->stats, peers_evicted);
-        qdes_fdb_flush_owner(f->fdb, slot);
+        forget_what_is_at(f, slot);
+        qdes_fabric_guard_lost(f);
         if (qdes_fabric_first(f, QDES_SAID_PEERS_FULL)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
                             "more than %d peers: those heard longest ago are "
@@ -204,6 +219,21 @@ uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
     return slot;
 }
 
+void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer;
+
+    if (f->config.encap->control || slot == QDES_PEER_NONE) {
+        return;
+    }
+    /* One who uses both ways sends both at once. */
+    peer = qdes_peers_get(f->peers, slot);
+    if (peer->heard_group && now - peer->heard_group >= QDES_PEER_SETTLE_MS) {
+        qdes_peers_heard_group(f->peers, slot, 0);
+        qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
+    }
+}
+
 /* HELLO and BYE */
 
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
@@ -244,7 +274,8 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
         .instance = f->instance,
         .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL | QDES_WIRE_CAP_ECHO |
                         (f->config.superframes ?
-                         QDES_WIRE_CAP_SUPERFRAME : 0),
+                         QDES_WIRE_CAP_SUPERFRAME : 0) |
+                        (qdes_fabric_relays(f) ? QDES_WIRE_CAP_RELAY : 0),
         .mtu = QDES_FRAME_MAX - f->overhead,
         .hold_time = QDES_HOLDS * qdes_fabric_interval(f) / 1000,
         .group_heard = group_heard,
@@ -261,12 +292,18 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
 void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
                             QdesGroupHeard group_heard)
 {
-    uint8_t data[QDES_WIRE_HELLO_PADDED];
+    uint64_t instances[QDES_WIRE_RELAY_MAX];
+    uint8_t data[QDES_WIRE_HELLO_MAX];
     size_t size = make_hello(f, data, group_heard);
+    uint32_t slot = to ? qdes_peers_find(f->peers, to) : QDES_PEER_NONE;
+    unsigned n;
 
     if (!to) {
         /* Longer than an answer and an ECHO, so that both may be sent. */
         size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
+    } else if (slot != QDES_PEER_NONE &&
+               (n = qdes_fabric_list_detours(f, slot, instances)) > 0) {
+        size = qdes_wire_add_relay_for(data, size, instances, n);
     }
     if (qdes_fabric_send_control(f, to, data, size)) {
         QDES_COUNT(&f->stats, tx_hello);
@@ -310,6 +347,7 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
                        int64_t now)
 {
     uint32_t slot = note_heard(f, from, now);
+    uint64_t before = qdes_peers_get(f->peers, slot)->instance;
     QdesPeerNews news = qdes_peers_hello(f->peers, slot, hello);
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
     bool is_missed = peer->told != QDES_GROUP_HEARD &&
@@ -323,10 +361,15 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
         forget_departed(f, from);
     }
     if (news == QDES_PEER_RESTARTED) {
-        qdes_fdb_flush_owner(f->fdb, slot);
+        forget_what_is_at(f, slot);
+        qdes_fabric_guard_lost(f);
+        qdes_fabric_lose_relay(f, before);
     }
     if (by_group) {
         qdes_peers_heard_group(f->peers, slot, now);
+    }
+    if (!by_group) {
+        qdes_fabric_take_relay_for(f, slot, hello, now);
     }
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
     if (!peer->proven) {

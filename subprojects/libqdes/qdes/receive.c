@@ -4,6 +4,8 @@
  *
  *   qdes_fabric_receive() -> qdes_fabric_work_off() -> input(), take_frame()
  *                                                   -> deliver_first()
+ *
+ * Of a port that relays, take_frame() also sends on: relaying.c.
  */
 
 #include "qdes/fabric-private.h"
@@ -148,15 +150,19 @@ static void deliver_cut(QdesFabric *f, int64_t now)
     }
 }
 
-/* A frame from @src was taken: its sender has that address. */
-static void learn_source(QdesFabric *f, const uint8_t *src,
+/* A frame was taken: its sender has the address that it is from. */
+static void learn_source(QdesFabric *f, const QdesEthHeader *eth,
                          const QdesAddr *from, size_t size, int64_t now)
 {
+    const uint8_t *src = eth->src;
     QdesReceive *rx = &f->rx;
 
     if (!rx->src) {
         rx->slot = qdes_fabric_hear(f, from, rx->by_group, size, now,
                                     &rx->teaches);
+        if (!rx->by_group && qdes_mac_is_group(eth->dst)) {
+            qdes_fabric_hear_copy(f, rx->slot, now);
+        }
     }
     if (!rx->teaches) {
         QDES_COUNT(&f->stats, rx_unproven);
@@ -169,6 +175,32 @@ static void learn_source(QdesFabric *f, const uint8_t *src,
             qdes_fabric_learn(f, src, rx->slot, now);
         }
     }
+}
+
+/*
+ * Send the frame in the datagram at @data on to those that asked for its
+ * sender's; once, though it may come here again.  Returns whether it is for
+ * the port as well.
+ */
+static bool send_on(QdesFabric *f, const uint8_t *data, uint8_t *frame,
+                    size_t size, const QdesAddr *from, int64_t now)
+{
+    const QdesEthHeader *eth = (const QdesEthHeader *)frame;
+    QdesReceive *rx = &f->rx;
+    uint32_t slot = rx->src ? rx->slot : qdes_peers_find(f->peers, from);
+    uint16_t segment_size = qdes_get_be16(data + QDES_WIRE_HEADER_SIZE);
+
+    if (rx->passed == data || slot == QDES_PEER_NONE) {
+        return true;
+    }
+    rx->passed = data;
+    if (qdes_fabric_relay(f, slot, frame, size, &rx->decoded, segment_size,
+                          now)) {
+        return true;
+    }
+    drop(f, QDES_COUNTER_rx_relayed);
+    learn_source(f, eth, from, size, now);
+    return false;
 }
 
 /*
@@ -193,7 +225,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
                                     headroom) == QDES_COALESCE_FULL) {
             return false;
         }
-        learn_source(f, eth->src, from, size, now);
+        learn_source(f, eth, from, size, now);
         return true;
     }
     if (qdes_coalesce_first(rx->coalescer)) {
@@ -206,7 +238,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
         drop(f, QDES_COUNTER_rx_drop_superframe);
         return true;
     }
-    learn_source(f, eth->src, from, size, now);
+    learn_source(f, eth, from, size, now);
     rx->refused = false;
     deliver_cut(f, now);
     return true;
@@ -272,6 +304,10 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
         drop(f, QDES_COUNTER_rx_drop_spoofed);
         return true;
     }
+    if (f->relay && !rx->decoded.relayed &&
+        !send_on(f, data, frame, size, from, now)) {
+        return true;
+    }
     if (superframe) {
         return take_superframe(f, frame, size,
                                qdes_get_be16(data + QDES_WIRE_HEADER_SIZE),
@@ -305,7 +341,7 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     case QDES_COALESCE_TAKEN:
         break;
     }
-    learn_source(f, eth->src, from, size, now);
+    learn_source(f, eth, from, size, now);
     return true;
 }
 
@@ -499,6 +535,9 @@ static void work_off_trains(QdesFabric *f, int64_t now)
     while (!f->paused && deliver_next(f, now)) {
         /* Nothing waits for more to come. */
     }
+    if (f->relay) {
+        qdes_fabric_flush(f, now);
+    }
 }
 
 void qdes_fabric_work_off(QdesFabric *f, int64_t now)
@@ -523,6 +562,7 @@ void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now)
         if (n >= 0) {
             rx->n = n;
             rx->next = 0;
+            rx->passed = NULL;
             rx->offset = 0;
             left -= MAX(n, 1);
             qdes_fabric_work_off(f, now);

@@ -146,6 +146,28 @@ void qdes_status_add_seeds(QdesStatus *status, const QdesSeeds *seeds,
     }
 }
 
+void qdes_status_add_missed(QdesStatus *status, const QdesDetours *detours,
+                            const QdesPeers *peers)
+{
+    const QdesDetour *detour;
+    QdesStatusMissed *out;
+    uint32_t slot;
+    unsigned i;
+
+    status->missed = g_new0(QdesStatusMissed, detours->n);
+    for (i = 0; i < detours->n; i++) {
+        detour = &detours->all[i];
+        out = &status->missed[status->n_missed++];
+        out->instance = detour->instance;
+        out->address = detour->addr;
+        slot = qdes_peers_find_instance(peers, detour->relay);
+        out->relayed = detour->relay && slot != QDES_PEER_NONE;
+        if (out->relayed) {
+            out->relay = qdes_peers_get(peers, slot)->addr;
+        }
+    }
+}
+
 void qdes_status_add_portsec(QdesStatus *status, const QdesPortsec *portsec,
                              bool learn_none, int64_t now)
 {

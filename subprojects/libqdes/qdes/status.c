@@ -20,6 +20,7 @@ void qdes_status_free(QdesStatus *status)
             g_free(status->portsec);
         }
         g_free(status->seeds);
+        g_free(status->missed);
         g_free(status->peers);
         g_free(status->fdb);
         g_free(status);
@@ -170,6 +171,32 @@ static void add_peers(GString *text, const QdesStatus *s, const char *indent)
     }
 }
 
+static void add_relaying(GString *text, const QdesStatus *s,
+                         const char *indent)
+{
+    char addr[QDES_ADDR_STRLEN];
+    size_t i;
+
+    if (s->relay) {
+        g_string_append_printf(text, "%srelay for %" G_GUINT32_FORMAT
+                               " wishes of peers\n", indent, s->relay_pairs);
+    }
+    if (s->n_missed) {
+        g_string_append_printf(text, "%sout of reach: %zu\n", indent,
+                               s->n_missed);
+    }
+    for (i = 0; i < s->n_missed; i++) {
+        g_string_append_printf(text, "%s  %016" G_GINT64_MODIFIER "x at %s, ",
+                               indent, s->missed[i].instance,
+                               qdes_addr_format(&s->missed[i].address, addr));
+        g_string_append_printf(text, "%s%s\n", s->missed[i].relayed ?
+                               "relayed by " : "no relay knows it",
+                               s->missed[i].relayed ?
+                               qdes_addr_format(&s->missed[i].relay, addr) :
+                               "");
+    }
+}
+
 static void add_fdb(GString *text, const QdesStatus *s, const char *indent)
 {
     const QdesStatusMac *entry;
@@ -206,6 +233,7 @@ char *qdes_status_text(const QdesStatus *s, const char *indent)
     add_portsec(text, s, indent);
     add_seeds(text, s, indent);
     add_peers(text, s, indent);
+    add_relaying(text, s, indent);
     add_fdb(text, s, indent);
     g_string_append_printf(text, "%scounters:\n", indent);
     for (i = 0; i < QDES_COUNTER__MAX; i++) {

@@ -47,6 +47,14 @@ typedef struct QdesStatusSeed {
     uint32_t left_out;          /* addresses that are too many */
 } QdesStatusSeed;
 
+/* A port that is there, as peers say, and out of reach. */
+typedef struct QdesStatusMissed {
+    uint64_t instance;
+    QdesAddr address;           /* where it was said to be last */
+    bool relayed;               /* by @relay; else nobody is known that could */
+    QdesAddr relay;
+} QdesStatusMissed;
+
 typedef struct QdesStatusMac {
     uint8_t mac[6];
     bool local;                 /* on this side of the port; no peer then */
@@ -99,6 +107,10 @@ typedef struct QdesStatus {
     QdesStatusPeer *peers;
     size_t n_seeds;
     QdesStatusSeed *seeds;
+    size_t n_missed;
+    QdesStatusMissed *missed;
+    bool relay;                 /* it relays, for peers that cannot reach */
+    uint32_t relay_pairs;       /* each other, so many pairs of them */
     size_t n_macs;
     QdesStatusMac *fdb;
     QdesStats counters;

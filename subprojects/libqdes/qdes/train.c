@@ -52,6 +52,7 @@ static bool goes_with(const QdesTxFrame *first, const QdesTxFrame *frame)
 {
     return frame->slot == first->slot && frame->flood == first->flood &&
            frame->copy == first->copy &&
+           frame->relayed == first->relayed &&
            frame->group_done == first->group_done &&
            frame->size <= first->size &&
            frame->header_size == first->header_size &&
@@ -80,6 +81,7 @@ unsigned qdes_txq_train(const QdesTxQueue *q, unsigned from, QdesTrain *train,
         .to = first->to,
         .flood = first->flood,
         .copy = first->copy,
+        .relayed = first->relayed,
         .fits = first->size <= first->room,
         .slot = first->slot,
         .header_size = first->header_size,

@@ -39,6 +39,7 @@ typedef struct QdesTrain {
     QdesAddr to;                /* not used with @flood */
     bool flood;                 /* to the group */
     bool copy;                  /* of what is flooded, to one peer */
+    bool relayed;               /* such a copy, of a frame from another peer */
     bool fits;                  /* no datagram is longer than the path's MTU */
     uint32_t slot;              /* of the peer */
     uint32_t header_size;       /* bytes around each frame */
@@ -69,6 +70,7 @@ typedef struct QdesTxFrame {
     bool copy;                  /* one of those copies */
     bool sealed;                /* it is; else it stands behind the room for
                                    that, if the fabric seals */
+    bool relayed;               /* it came from another peer */
     bool group_done;            /* flood: only copies are left to send */
     uint32_t copied;            /* the slot that got the last of them */
     unsigned run_end;           /* frames up to this number are copied together

@@ -5,6 +5,8 @@
  *   qdes_fabric_send() -> forward() -> depart() -> enqueue(), the batch
  *                                               -> send_cut(), a superframe
  *
+ *   qdes_fabric_send_on() -> depart(), a frame that came from another peer
+ *
  * batch.c and dispatch.c are where they leave.
  */
 
@@ -28,6 +30,13 @@ typedef struct Frame {
     struct iovec iov[QDES_PIECES_MAX];
 } Frame;
 
+/* The flags of a DATA datagram. */
+static uint8_t flags_of(const QdesTxFrame *to, bool partial)
+{
+    return (partial ? QDES_WIRE_FLAG_CSUM_PARTIAL : 0) |
+           (to->relayed ? QDES_WIRE_FLAG_RELAYED : 0);
+}
+
 /*
  * Room for a datagram of @size bytes in the queue, and for its seal, which may
  * have to leave for that; NULL: it cannot.
@@ -50,9 +59,7 @@ static void enqueue(QdesFabric *f, QdesTxFrame *to, uint8_t *datagram,
 {
     size_t header_size = QDES_WIRE_HEADER_SIZE + f->overhead;
 
-    f->config.encap->encode(datagram,
-                            partial ? QDES_WIRE_FLAG_CSUM_PARTIAL : 0,
-                            f->config.netid);
+    f->config.encap->encode(datagram, flags_of(to, partial), f->config.netid);
     if (f->config.mss_clamp &&
         qdes_mss_clamp(datagram + QDES_WIRE_HEADER_SIZE, size,
                        to->room - header_size, partial)) {
@@ -79,7 +86,7 @@ static void count_drop(QdesFabric *f, const QdesTxFrame *to,
                        QdesCounter counter)
 {
     if (to->copy) {
-        QDES_COUNT(&f->stats, tx_copy_errors);
+        qdes_fabric_lose_copies(f, to->relayed, 1);
     } else {
         qdes_fabric_drop_frame(f, counter);
     }
@@ -88,15 +95,14 @@ static void count_drop(QdesFabric *f, const QdesTxFrame *to,
 /* Superframes, and what is too long to be copied */
 
 /* The header of the datagrams that are cut. */
-static void encode_cut_header(const QdesFabric *f, uint8_t *header,
-                              bool partial)
+static void encode_cut_header(const QdesFabric *f, const QdesTxFrame *to,
+                              uint8_t *header, bool partial)
 {
     if (f->tx.cut.segment_size) {
-        qdes_wire_encode_superframe(header, f->tx.cut.segment_size,
-                                    f->config.netid);
+        qdes_wire_encode_superframe(header, flags_of(to, true),
+                                    f->tx.cut.segment_size, f->config.netid);
     } else {
-        f->config.encap->encode(header,
-                                partial ? QDES_WIRE_FLAG_CSUM_PARTIAL : 0,
+        f->config.encap->encode(header, flags_of(to, partial),
                                 f->config.netid);
     }
 }
@@ -129,6 +135,7 @@ static unsigned lay_out_sealed(QdesFabric *f, const QdesTxFrame *to,
             .to = to->to,
             .flood = to->flood,
             .copy = to->copy,
+            .relayed = to->relayed,
             .slot = to->slot,
             .header_size = around,
             .iov = &tx->pieces[n],
@@ -147,7 +154,7 @@ static unsigned lay_out_sealed(QdesFabric *f, const QdesTxFrame *to,
             size = qdes_segment_next(cut, header + header_size, scratch,
                                      QDES_POOL_PIECES - QDES_TX_BATCH,
                                      &count);
-            encode_cut_header(f, header, partial);
+            encode_cut_header(f, to, header, partial);
             gather(header + header_size + cut->headers_size, scratch, count);
             qdes_sealing_seal(f, to->flood, to->slot, at, header_size + size,
                               now);
@@ -187,6 +194,7 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial,
             .to = to->to,
             .flood = to->flood,
             .copy = to->copy,
+            .relayed = to->relayed,
             .slot = to->slot,
             .header_size = header_size,
             .iov = &tx->pieces[pieces],
@@ -206,7 +214,7 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial,
             if (size == 0) {
                 break;
             }
-            encode_cut_header(f, header, partial);
+            encode_cut_header(f, to, header, partial);
             tx->pieces[pieces].iov_base = header;
             tx->pieces[pieces].iov_len = header_size + cut->headers_size;
             pieces += 1 + count;
@@ -342,14 +350,16 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
     if (f->sealing) {
         data = qdes_sealing_bounce(f, &room);
         g_assert(size <= room);
-        f->config.encap->encode(data + QDES_SEAL_LEAD, 0, f->config.netid);
+        f->config.encap->encode(data + QDES_SEAL_LEAD, flags_of(to, false),
+                                f->config.netid);
         gather(data + QDES_SEAL_HEADER, frame->iov, frame->iovcnt);
         qdes_sealing_seal(f, to->flood, to->slot, data,
                           QDES_WIRE_HEADER_SIZE + frame->size, now);
         tx->pieces[0].iov_base = data;
         tx->pieces[0].iov_len = size;
     } else {
-        f->config.encap->encode(tx->headers[0], 0, f->config.netid);
+        f->config.encap->encode(tx->headers[0], flags_of(to, false),
+                                f->config.netid);
         tx->pieces[0].iov_base = tx->headers[0];
         tx->pieces[0].iov_len = QDES_WIRE_HEADER_SIZE;
         memcpy(&tx->pieces[1], frame->iov,
@@ -359,6 +369,7 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         .to = to->to,
         .flood = to->flood,
         .copy = to->copy,
+        .relayed = to->relayed,
         .fits = size <= to->room,
         .slot = to->slot,
         .header_size = header_size,
@@ -472,6 +483,35 @@ static void send_copies(QdesFabric *f, const Frame *frame, int64_t now)
             QDES_COUNT(&f->stats, tx_copy_errors);
             break;
         }
+    }
+}
+
+/*
+ * It cannot be refused, nor wait for room: where the socket is full, it is
+ * lost, as in any switch.
+ */
+void qdes_fabric_send_on(QdesFabric *f, uint32_t slot, const QdesVnet *vnet,
+                         uint8_t *data, size_t size, int64_t now)
+{
+    QdesTxFrame to;
+    Frame frame;
+
+    frame.vnet = *vnet;
+    frame.size = size;
+    frame.iovcnt = 1;
+    frame.iov[0] = (struct iovec) { data, size };
+    qdes_fabric_set_destination(f, &to, QDES_WAY_PEER, slot);
+    to.copy = true;
+    to.relayed = true;
+    switch (f->blocked ? DEPARTED_NOT : depart(f, &to, &frame, now)) {
+    case DEPARTED:
+    case DEPARTED_QUEUED:
+    case DEPARTED_DROPPED:
+        break;
+    case DEPARTED_NOT:
+    case DEPARTED_LOST_WAY:
+        qdes_fabric_lose_copies(f, true, 1);
+        break;
     }
 }
 

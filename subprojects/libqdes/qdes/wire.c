@@ -36,8 +36,8 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
     }
     flags = data[3];
     if (flags & ~(QDES_WIRE_FLAG_CSUM_PARTIAL | QDES_WIRE_FLAG_SEALED |
-                  QDES_WIRE_FLAG_SUPERFRAME) ||
-        (flags & QDES_WIRE_FLAG_CSUM_PARTIAL &&
+                  QDES_WIRE_FLAG_SUPERFRAME | QDES_WIRE_FLAG_RELAYED) ||
+        (flags & (QDES_WIRE_FLAG_CSUM_PARTIAL | QDES_WIRE_FLAG_RELAYED) &&
          (data[2] & 0x0f) != QDES_WIRE_DATA) ||
         (flags & QDES_WIRE_FLAG_SUPERFRAME &&
          !(flags & QDES_WIRE_FLAG_CSUM_PARTIAL))) {
@@ -46,6 +46,7 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
     header->type = data[2] & 0x0f;
     header->csum_partial = flags & QDES_WIRE_FLAG_CSUM_PARTIAL;
     header->superframe = flags & QDES_WIRE_FLAG_SUPERFRAME;
+    header->relayed = flags & QDES_WIRE_FLAG_RELAYED;
     header->segment_size = 0;
     header->netid = qdes_get_be32(data + 4);
     header->payload = data + QDES_WIRE_HEADER_SIZE;
@@ -85,10 +86,11 @@ void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
 }
 
 void qdes_wire_encode_superframe(uint8_t data[QDES_WIRE_SUPERFRAME_SIZE],
-                                 uint16_t segment_size, uint32_t netid)
+                                 uint8_t flags, uint16_t segment_size,
+                                 uint32_t netid)
 {
     qdes_wire_encode_header(data, QDES_WIRE_DATA,
-                            QDES_WIRE_FLAG_CSUM_PARTIAL |
+                            flags | QDES_WIRE_FLAG_CSUM_PARTIAL |
                             QDES_WIRE_FLAG_SUPERFRAME, netid);
     qdes_put_be16(data + QDES_WIRE_HEADER_SIZE, segment_size);
 }
@@ -136,6 +138,11 @@ static bool read_tlv(QdesWireHello *hello, const QdesTlv *tlv)
         hello->group_heard = *tlv->value ? QDES_GROUP_HEARD
                                          : QDES_GROUP_NOT_HEARD;
         return true;
+    case QDES_WIRE_TLV_RELAY_FOR:
+        hello->n_relay_for = tlv->size / 8;
+        hello->relay_for = tlv->value;
+        return tlv->size % 8 == 0 && hello->n_relay_for > 0 &&
+               hello->n_relay_for <= QDES_WIRE_RELAY_MAX;
     case QDES_WIRE_TLV_KEYS:
         if (tlv->size != 4 && tlv->size != 8) {
             return false;
@@ -159,6 +166,7 @@ QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
                                  1u << QDES_WIRE_TLV_NAME |
                                  1u << QDES_WIRE_TLV_HOLD_TIME |
                                  1u << QDES_WIRE_TLV_GROUP_HEARD |
+                                 1u << QDES_WIRE_TLV_RELAY_FOR |
                                  1u << QDES_WIRE_TLV_KEYS;
     QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
     uint32_t seen = 0;
@@ -231,6 +239,18 @@ size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
             qdes_put_be32(p, hello->keys[i]);
             p += 4;
         }
+    }
+    return p - data;
+}
+
+size_t qdes_wire_add_relay_for(uint8_t data[QDES_WIRE_HELLO_MAX], size_t size,
+                               const uint64_t *instances, unsigned n)
+{
+    uint8_t *p = qdes_tlv_put(data + size, QDES_WIRE_TLV_RELAY_FOR, 8 * n);
+    unsigned i;
+
+    for (i = 0; i < n; i++, p += 8) {
+        qdes_put_be64(p, instances[i]);
     }
     return p - data;
 }

@@ -28,9 +28,13 @@
 #define QDES_WIRE_HEADER_SIZE 8         /* bytes */
 #define QDES_WIRE_SUPERFRAME_SIZE 10    /* bytes, header with segment size */
 #define QDES_WIRE_CONTROL_MAX 1200      /* bytes of a control message, whole */
-#define QDES_WIRE_HELLO_SIZE 128        /* bytes that hold any HELLO of ours */
+#define QDES_WIRE_HELLO_SIZE 128        /* bytes that hold any HELLO of ours,
+                                           but for RELAY-FOR */
 #define QDES_WIRE_KEYS_MAX 2            /* key IDs in a HELLO */
 #define QDES_WIRE_HELLO_PADDED 224      /* bytes of one to the group */
+#define QDES_WIRE_RELAY_MAX 64          /* instances in a RELAY-FOR */
+#define QDES_WIRE_HELLO_MAX (QDES_WIRE_HELLO_SIZE + 4 + \
+                             8 * QDES_WIRE_RELAY_MAX)
 
 typedef enum QdesWireType {
     QDES_WIRE_DATA = 0,
@@ -47,12 +51,14 @@ enum {
     QDES_WIRE_FLAG_CSUM_PARTIAL = 0x01,
     QDES_WIRE_FLAG_SEALED = 0x02,
     QDES_WIRE_FLAG_SUPERFRAME = 0x04,
+    QDES_WIRE_FLAG_RELAYED = 0x08,
 };
 
 enum {
     QDES_WIRE_CAP_CSUM_PARTIAL = 0x00000001,
     QDES_WIRE_CAP_SUPERFRAME = 0x00000002,
     QDES_WIRE_CAP_ECHO = 0x00000004,    /* ECHO, ECHO-REPLY and PEERS */
+    QDES_WIRE_CAP_RELAY = 0x00000008,   /* offers to relay */
 };
 
 typedef enum QdesWireTlv {
@@ -67,6 +73,7 @@ typedef enum QdesWireTlv {
     QDES_WIRE_TLV_PADDING = 9,          /* any */
     QDES_WIRE_TLV_GROUP_HEARD = 10,     /* 1 byte, 0 or 1 */
     QDES_WIRE_TLV_DIGEST = 11,          /* 256 bytes */
+    QDES_WIRE_TLV_RELAY_FOR = 12,       /* n x 8 bytes */
     QDES_WIRE_TLV_SESSION = 16,         /* 8 bytes */
     QDES_WIRE_TLV_KEYS = 17,            /* 4 or 8 bytes, key IDs */
     QDES_WIRE_TLV_AGE = 18,             /* 4 bytes, milliseconds */
@@ -98,6 +105,7 @@ typedef struct QdesWireHeader {
     QdesWireType type;
     bool csum_partial;
     bool superframe;
+    bool relayed;               /* its sender is not who it is from */
     uint16_t segment_size;      /* of a superframe: bytes in each packet */
     uint32_t netid;
     const uint8_t *payload;     /* the frame, or the TLVs */
@@ -113,6 +121,8 @@ typedef struct QdesWireHello {
     QdesGroupHeard group_heard;
     unsigned n_keys;            /* 0 when absent: not sealed */
     uint32_t keys[QDES_WIRE_KEYS_MAX];
+    unsigned n_relay_for;       /* instances, when decoding ... */
+    const uint8_t *relay_for;   /* ... in the datagram, 8 bytes each */
     char name[QDES_NAME_MAX + 1]; /* valid UTF-8 without control characters */
 } QdesWireHello;
 
@@ -130,9 +140,10 @@ void qdes_wire_encode_header(uint8_t data[QDES_WIRE_HEADER_SIZE],
                              QdesWireType type, uint8_t flags,
                              uint32_t netid);
 
-/* Write the header of a superframe. */
+/* Write the header of a superframe, which has more flags than @flags. */
 void qdes_wire_encode_superframe(uint8_t data[QDES_WIRE_SUPERFRAME_SIZE],
-                                 uint16_t segment_size, uint32_t netid);
+                                 uint8_t flags, uint16_t segment_size,
+                                 uint32_t netid);
 
 /*
  * Read the TLVs of a HELLO or BYE.  Unknown TLVs are skipped.  Returns
@@ -148,6 +159,13 @@ QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
 size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
                               QdesWireType type, uint32_t netid,
                               const QdesWireHello *hello);
+
+/*
+ * Add a RELAY-FOR with 1 to QDES_WIRE_RELAY_MAX instances to the HELLO of
+ * @size bytes at @data.  Returns its bytes.
+ */
+size_t qdes_wire_add_relay_for(uint8_t data[QDES_WIRE_HELLO_MAX], size_t size,
+                               const uint64_t *instances, unsigned n);
 
 /*
  * Lengthen the control message of @size bytes at @data to @to bytes, by a
