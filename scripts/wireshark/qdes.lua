@@ -47,13 +47,13 @@ local CSUM_PARTIAL, SEALED, SUPERFRAME, RELAYED = 0x01, 0x02, 0x04, 0x08
 
 local INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME = 1, 2, 3, 4, 5
 local TLV_PEERS, NONCE, OBSERVED, GROUP_HEARD, DIGEST = 6, 7, 8, 10, 11
-local RELAY_FOR = 12
+local RELAY_FOR, KNOWN = 12, 13
 local ENTRY_SIZE, INSTANCE_SIZE, BUCKETS = 26, 8, 64
 local TLVS = {
     [1] = "INSTANCE", [2] = "CAPABILITIES", [3] = "MTU", [4] = "NAME",
     [5] = "HOLD-TIME", [6] = "PEERS", [7] = "NONCE", [8] = "OBSERVED",
     [9] = "PADDING", [10] = "GROUP-HEARD", [11] = "DIGEST",
-    [12] = "RELAY-FOR",
+    [12] = "RELAY-FOR", [13] = "KNOWN",
     [16] = "SESSION", [17] = "KEYS", [18] = "AGE", [19] = "NUMBERS",
 }
 -- Shortest and longest value of the TLVs that version 1 defines.
@@ -63,7 +63,9 @@ local HELLO_TLVS = {
     [RELAY_FOR] = { 8, 512 },
 }
 local ECHO_TLVS = { [NONCE] = { 8, 8 }, [OBSERVED] = { 18, 18 } }
-local PEERS_TLVS = { [TLV_PEERS] = { 26, 1170 }, [DIGEST] = { 256, 256 } }
+local PEERS_TLVS = {
+    [TLV_PEERS] = { 26, 1170 }, [DIGEST] = { 256, 256 }, [KNOWN] = { 7, 906 },
+}
 -- Those that count in each type of message, and those it cannot lack.
 local TLV_LENGTHS = {
     [HELLO] = HELLO_TLVS, [BYE] = HELLO_TLVS, [ECHO] = ECHO_TLVS,
@@ -163,6 +165,11 @@ local f = {
         nil, nil, "An instance whose frames the sender wants"),
     digest = ProtoField.bytes("qdes.digest", "Digest", base.NONE,
         "64 buckets of 32 bits"),
+    known_parts = ProtoField.uint8("qdes.known.parts", "Parts", base.DEC),
+    known_part = ProtoField.uint8("qdes.known.part", "Part", base.DEC),
+    known_salt = ProtoField.uint32("qdes.known.salt", "Salt", base.HEX),
+    known_filter = ProtoField.bytes("qdes.known.filter", "Filter", base.NONE,
+        "Whom the sender knows"),
     entry = ProtoField.none("qdes.entry", "Entry"),
     entry_address = ProtoField.ipv6("qdes.entry.address", "Address"),
     entry_port = ProtoField.uint16("qdes.entry.port", "Port", base.DEC),
@@ -347,6 +354,8 @@ local function read_tlvs(tvb, type)
     if type == PEERS and not seen[TLV_PEERS] == not seen[DIGEST] then
         wrong(seen[DIGEST] and "PEERS and DIGEST in one message" or
             "neither PEERS nor DIGEST")
+    elseif seen[KNOWN] and not seen[DIGEST] then
+        wrong("KNOWN without DIGEST")
     end
     return list, text, culprit, tvb:len() < size
 end
@@ -497,6 +506,13 @@ local function add_value(tree, tlv, value)
     elseif tlv.type == DIGEST then
         tree:add(f.digest, value)
         return string.format("%d buckets", BUCKETS)
+    elseif tlv.type == KNOWN then
+        tree:add(f.known_parts, value(0, 1))
+        tree:add(f.known_part, value(1, 1))
+        tree:add(f.known_salt, value(2, 4))
+        tree:add(f.known_filter, value(6))
+        return string.format("part %d of %d", value(1, 1):uint(),
+            value(0, 1):uint())
     elseif tlv.type == TLV_PEERS then
         for at = 0, value:len() - ENTRY_SIZE, ENTRY_SIZE do
             local range = value(at, ENTRY_SIZE)
@@ -555,7 +571,7 @@ local function show_control(tvb, pinfo, tree, h)
     if info[INSTANCE] then
         column = column .. " instance=" .. info[INSTANCE]
     end
-    for _, type in ipairs({ NONCE, OBSERVED, TLV_PEERS, DIGEST }) do
+    for _, type in ipairs({ NONCE, OBSERVED, TLV_PEERS, DIGEST, KNOWN }) do
         if info[type] then
             column = column .. string.format(" %s=%s",
                 string.lower(TLVS[type]), info[type])

@@ -181,6 +181,15 @@ def check_control(packet, message):
         shown = bytes.fromhex(packet['qdes.digest'][0].replace(':', ''))
         assert struct.pack('>64I', *message.digest).startswith(shown)
         assert len(shown) > 20
+        if message.known:
+            known = message.known
+            assert numbers(packet['qdes.known.parts']) == [known.parts]
+            assert numbers(packet['qdes.known.part']) == [known.part]
+            assert numbers(packet['qdes.known.salt']) == [known.salt]
+            shown = bytes.fromhex(
+                packet['qdes.known.filter'][0].replace(':', ''))
+            assert known.filter.startswith(shown)
+            assert f'part {known.part} of {known.parts}' in packet['info']
     elif isinstance(message, qdeswire.Peers):
         assert numbers(packet['qdes.entry.port']) == [
             port for _, port, _ in message.entries]

@@ -129,4 +129,4 @@ def test_invented_peers_do_not_block(net, tap):
     assert a.count('tx-blocked') == 0
     assert number > 500
     for port in a, b:
-        port.logs.allow('more than 4096 peers')
+        port.logs.allow('more than 16384 peers')

@@ -26,7 +26,7 @@ BY_NAME = {v['name']: v for v in VECTORS}
 
 MEMBERS = {'name', 'why', 'hex', 'repeat', 'result', 'needs', 'type', 'netid',
            'frame-size', 'segment-size', 'packets', 'hello', 'canonical',
-           'echo', 'entries', 'digest',
+           'echo', 'entries', 'digest', 'known',
            'bytes'}
 HELLO_MEMBERS = {'instance', 'capabilities', 'mtu', 'name', 'hold-time',
                  'group-heard', 'relay-for'}
@@ -191,6 +191,20 @@ def test_digest_of_the_list():
     assert qdeswire.make_digest(entries) == asked.digest
 
 
+def test_filter_of_the_list():
+    entries = qdeswire.decode(BY_NAME['peers-list']['bytes']).entries
+    known = qdeswire.decode(BY_NAME['peers-known']['bytes']).known
+    assert known == qdeswire.make_known(entries, len(known.filter),
+                                        known.parts, known.part, known.salt)
+    assert not any(known.is_news(entry) for entry in entries)
+    there = [entry for entry in entries
+             if (entry[2] >> 32) % known.parts == known.part]
+    assert len(there) == 1
+    address, port, instance = there[0]
+    assert known.is_news((address, port + 1, instance))
+    assert not known.is_news((address, port, instance + (1 << 32)))
+
+
 @vectors()
 def test_decode(vector):
     if vector['result'] != 'ok':
@@ -224,6 +238,12 @@ def test_decode(vector):
         assert vector['digest'] == {
             str(number): f'{value:08x}'
             for number, value in enumerate(message.digest) if value}
+        known = message.known
+        assert vector.get('known') == (known and {
+            'parts': known.parts, 'part': known.part,
+            'salt': f'{known.salt:08x}', 'size': len(known.filter),
+            'bits': [bit for bit in range(8 * len(known.filter))
+                     if known.filter[bit // 8] >> bit % 8 & 1]})
         return
     want = vector['hello']
     assert message.instance == int(want['instance'], 16)
@@ -541,6 +561,9 @@ def test_page_echo_and_peers():
     assert f'{buckets} buckets of 32 bits' in text
     assert f'| 6 | PEERS | {entry} to {entry * most} |' in text
     assert (buckets, entry) == (qdeswire.BUCKETS, qdeswire.ENTRY_SIZE)
+    known, = defines('QDES_KNOWN_MAX')
+    assert known == qdeswire.KNOWN_MAX
+    assert f'| 12 | KNOWN | 7 to {6 + known} |' in text
     tries, = defines('QDES_CANDIDATE_TRIES')
     assert f'no more than {tries} each time' in text
     padded, = defines('QDES_WIRE_HELLO_PADDED')

@@ -200,6 +200,11 @@ def test_only_loopback(net, tap):
     heard = c.heard()
     b.expect(a.send(mac(200), mac(100)))
     assert c.heard() == heard
+    # By the group and by unicast, they are the same.
+    for port in a, b, c:
+        wait_for(lambda p=port: all(x['proven'] for x in p.peers))
+        assert len(port.peers) == 2
+        assert not any(x['copy'] for x in port.peers)
 
 
 def test_only_loopback_and_ipv6(net, tap):

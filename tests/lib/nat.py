@@ -13,7 +13,16 @@ How a router treats UDP (RFC 4787):
     symmetric         another port outside for each destination
 """
 
+import os
+import socket
+import struct
+
 UDP_PORT = 20804                # that full-cone maps to the host inside
+
+# linux/netfilter/nfnetlink_conntrack.h: to delete without a tuple is to flush.
+NETLINK_NETFILTER = 12
+CT_DELETE = 1 << 8 | 2
+NLM_F_REQUEST_ACK = 5
 
 
 def rules(kind, inside):
@@ -67,6 +76,16 @@ class Home:
         """What the internet sees."""
         return self.router.addresses[0]
 
-    def forget(self):
-        """The router restarts: all mappings are new."""
-        self.router.run('conntrack -F', check=False)
+    def forget(self, ports=None):
+        """The router restarts: all mappings are gone, and new ones get one of
+        the PORTS ('41000-41999') if that is said."""
+        if ports:
+            self.router.nft('flush chain ip home after\n'
+                            'table ip home { chain after { oif eth0 '
+                            f'meta l4proto udp masquerade to :{ports}; }}; }}')
+        sock = self.router.socket(socket.AF_NETLINK, socket.SOCK_RAW,
+                                  NETLINK_NETFILTER)
+        sock.send(struct.pack('=IHHIIBBH', 20, CT_DELETE, NLM_F_REQUEST_ACK,
+                              1, 0, socket.AF_UNSPEC, 0, 0))
+        error = struct.unpack_from('=i', sock.recv(4096), 16)[0]
+        assert error == 0, os.strerror(-error)

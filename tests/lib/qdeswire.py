@@ -36,6 +36,7 @@ CONTROL_MAX = 1200
 NAME_MAX = 63
 ECHO_SIZE = 96
 ENTRY_SIZE = 26
+KNOWN_MAX = 900          # bytes of a filter
 BUCKETS = 64
 RELAY_MAX = 64          # instances in a RELAY-FOR
 HELLO_PADDED = 224      # what a HELLO to the group is padded to
@@ -54,11 +55,12 @@ CAP_CSUM_PARTIAL, CAP_SUPERFRAME, CAP_ECHO, CAP_RELAY = CAPABILITIES
 
 TLVS = {1: 'INSTANCE', 2: 'CAPABILITIES', 3: 'MTU', 4: 'NAME', 5: 'HOLD-TIME',
         6: 'PEERS', 7: 'NONCE', 8: 'OBSERVED', 9: 'PADDING',
-        10: 'GROUP-HEARD', 11: 'DIGEST', 12: 'RELAY-FOR', 16: 'SESSION',
-        17: 'KEYS', 18: 'AGE', 19: 'NUMBERS'}
+        10: 'GROUP-HEARD', 11: 'DIGEST', 12: 'RELAY-FOR', 13: 'KNOWN',
+        16: 'SESSION', 17: 'KEYS', 18: 'AGE', 19: 'NUMBERS'}
 (TLV_INSTANCE, TLV_CAPABILITIES, TLV_MTU, TLV_NAME, TLV_HOLD_TIME, TLV_PEERS,
  TLV_NONCE, TLV_OBSERVED, TLV_PADDING, TLV_GROUP_HEARD, TLV_DIGEST,
- TLV_RELAY_FOR, TLV_SESSION, TLV_KEYS, TLV_AGE, TLV_NUMBERS) = TLVS
+ TLV_RELAY_FOR, TLV_KNOWN, TLV_SESSION, TLV_KEYS, TLV_AGE,
+ TLV_NUMBERS) = TLVS
 
 # Result -> counter of the receiver; 'ok' has one for each message type.
 COUNTERS = {
@@ -155,10 +157,38 @@ class EchoReply:
 
 
 @dataclasses.dataclass
+class Known:
+    """Whom the asker knows of a part of all: a Bloom filter, as bytes."""
+    parts: int
+    part: int
+    salt: int
+    filter: bytes
+
+    def is_news(self, entry):
+        """Is the entry in the part, and surely not in the filter?"""
+        parts = max(self.parts, 1)
+        if (entry[2] >> 32) % parts != self.part:
+            return False
+        return not all(self.filter[bit // 8] >> bit % 8 & 1
+                       for bit in self.bits(entry, self.salt,
+                                            len(self.filter)))
+
+    @staticmethod
+    def bits(entry, salt, size):
+        number = hash_entry(*entry) ^ salt
+        for _ in range(4):
+            number = (number ^ number >> 16) * 0x7feb352d & 0xffffffff
+            number = (number ^ number >> 15) * 0x846ca68b & 0xffffffff
+            number ^= number >> 16
+            yield number % (8 * size)
+
+
+@dataclasses.dataclass
 class Request:
     """A PEERS that asks; DIGEST is a list of numbers."""
     netid: int
     digest: list
+    known: Known | None = None
 
     type = TYPE_PEERS
 
@@ -186,16 +216,29 @@ def unpack_endpoint(value):
             int.from_bytes(value[16:18], 'big'))
 
 
+def hash_entry(address, port, instance):
+    number = 0x811c9dc5
+    for byte in pack_endpoint(address, port) + struct.pack('>Q', instance):
+        number = (number ^ byte) * 0x01000193 & 0xffffffff
+    return number
+
+
 def make_digest(entries):
     """The digest of a list of (address, port, instance)."""
     digest = [0] * BUCKETS
-    for address, port, instance in entries:
-        number = 0x811c9dc5
-        for byte in (pack_endpoint(address, port) +
-                     struct.pack('>Q', instance)):
-            number = (number ^ byte) * 0x01000193 & 0xffffffff
-        digest[instance % BUCKETS] ^= number
+    for entry in entries:
+        digest[entry[2] % BUCKETS] ^= hash_entry(*entry)
     return digest
+
+
+def make_known(entries, size, parts=1, part=0, salt=0):
+    """The filter, of SIZE bytes, of those of a list that are in the part."""
+    filter = bytearray(size)
+    for entry in entries:
+        if (entry[2] >> 32) % parts == part:
+            for bit in Known.bits(entry, salt, size):
+                filter[bit // 8] |= 1 << bit % 8
+    return Known(parts, part, salt, bytes(filter))
 
 
 def header(type, netid, flags=0, version=VERSION, magic=MAGIC):
@@ -228,7 +271,12 @@ def encode(message):
             out += tlv(TLV_PADDING, bytes(ECHO_SIZE - 4 - len(out)))
         return out
     if isinstance(message, Request):
-        return out + tlv(TLV_DIGEST, struct.pack('>64I', *message.digest))
+        out += tlv(TLV_DIGEST, struct.pack('>64I', *message.digest))
+        if message.known:
+            known = message.known
+            out += tlv(TLV_KNOWN, struct.pack(
+                '>BBI', known.parts, known.part, known.salt) + known.filter)
+        return out
     if isinstance(message, Peers):
         return out + tlv(TLV_PEERS, b''.join(
             pack_endpoint(address, port) + struct.pack('>Q', instance)
@@ -319,7 +367,8 @@ _LENGTHS = {TLV_INSTANCE: range(8, 9), TLV_CAPABILITIES: range(4, 5),
             TLV_KEYS: range(4, 9, 4)}
 _ECHO_LENGTHS = {TLV_NONCE: range(8, 9), TLV_OBSERVED: range(18, 19)}
 _PEERS_LENGTHS = {TLV_PEERS: range(ENTRY_SIZE, CONTROL_MAX, ENTRY_SIZE),
-                  TLV_DIGEST: range(256, 257)}
+                  TLV_DIGEST: range(256, 257),
+                  TLV_KNOWN: range(7, 6 + KNOWN_MAX + 1)}
 
 
 def _well_formed(payload, lengths):
@@ -349,10 +398,15 @@ def _decode_echo(type, netid, payload):
 
 def _decode_peers(netid, payload):
     known = _well_formed(payload, _PEERS_LENGTHS)
-    if len(known) != 1:
+    if (TLV_PEERS in known) == (TLV_DIGEST in known):
         raise ValueError('not one PEERS or DIGEST')
     if TLV_DIGEST in known:
-        return Request(netid, list(struct.unpack('>64I', known[TLV_DIGEST])))
+        filter = known.get(TLV_KNOWN)
+        return Request(netid, list(struct.unpack('>64I', known[TLV_DIGEST])),
+                       filter and Known(*struct.unpack('>BBI', filter[:6]),
+                                        filter[6:]))
+    if TLV_KNOWN in known:
+        raise ValueError('KNOWN without DIGEST')
     value = known[TLV_PEERS]
     return Peers(netid, [
         (*unpack_endpoint(value[at:]),

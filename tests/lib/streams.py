@@ -114,3 +114,79 @@ class Streams:
             assert not stream.is_alive(), 'a stream does not end'
             assert stream.error is None, stream.error
         return max(s.seconds for s in self.streams)
+
+
+class Paced(threading.Thread):
+    """A TCP connection that sends a little each millisecond, so that none of
+    it is lost unless somebody loses it; and when its bytes came.
+
+    Its end is not waited for when it is told to end: sockets close.
+    """
+
+    PIECE = 4000                # bytes
+
+    def __init__(self, client, server, address, timeout=60):
+        super().__init__(daemon=True)
+        family = family_of(address)
+        self.error = None
+        self.received = 0
+        self.ending = False
+        self.largest = 0        # seconds without a byte
+        self.last = time.monotonic()
+        self.listener = server.socket(family, socket.SOCK_STREAM)
+        self.listener.bind((address, 0))
+        self.listener.listen(1)
+        self.sock = client.socket(family, socket.SOCK_STREAM)
+        self.sock.settimeout(timeout * PATIENCE)
+        self.sock.connect(self.listener.getsockname())
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.peer, _ = self.listener.accept()
+        self.peer.settimeout(timeout * PATIENCE)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.start()
+        self.reader.start()
+        self.wait_progress()
+
+    def run(self):
+        try:
+            while not self.ending:
+                self.sock.sendall(bytes(self.PIECE))
+                time.sleep(0.001)
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.error = error
+
+    def _read(self):
+        try:
+            while data := self.peer.recv(1 << 16):
+                now = time.monotonic()
+                self.largest = max(self.largest, now - self.last)
+                self.last = now
+                self.received += len(data)
+        except OSError as error:
+            self.error = error
+
+    def forget(self):
+        """What was is not counted."""
+        self.largest = 0
+        self.last = time.monotonic()
+
+    @property
+    def gap(self):
+        """The longest time without a byte, of now too."""
+        return max(self.largest, time.monotonic() - self.last)
+
+    def wait_progress(self, size=20000, deadline=10):
+        before = self.received
+        wait_for(lambda: self.received >= before + size or self.error,
+                 deadline, lambda: f'bytes; none for {self.gap} s')
+        assert self.error is None, self.error
+
+    def finish(self):
+        self.ending = True
+        self.join(10)
+        self.reader.join(10 * PATIENCE)
+        assert not self.reader.is_alive(), 'a stream does not end'
+        assert self.error is None, self.error
+        self.sock.close()
+        self.peer.close()

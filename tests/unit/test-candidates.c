@@ -256,6 +256,51 @@ START_TEST(test_model)
 }
 END_TEST
 
+/* How many ECHOs go out in a second to such as came and paid. */
+static unsigned in_a_second(QdesCandidates *c, unsigned n, bool prove)
+{
+    unsigned sent = 0, i;
+    int64_t now;
+    QdesAddr addr;
+
+    for (i = 0; i < n; i++) {
+        addr = addr_of(i);
+        qdes_candidates_heard(c, &addr, QDES_ECHO_SIZE, 1000);
+    }
+    for (now = 1000; now < 2000; now++) {
+        while (qdes_candidates_next(c, now, &addr)) {
+            sent++;
+            if (prove) {
+                qdes_candidates_remove(c, &addr);
+                qdes_candidates_reward(c);
+            }
+        }
+        if (qdes_candidates_due(c) <= now) {
+            return 0;           /* it would be called again and again */
+        }
+    }
+    return sent;
+}
+
+/* Those that answer are no reason for others to wait. */
+START_TEST(test_rewards)
+{
+    const unsigned most = QDES_CANDIDATES_EACH;
+    QdesCandidates *c = qdes_candidates_new(10, 1);
+    unsigned sent = in_a_second(c, most, false);
+
+    ck_assert_uint_ge(sent, QDES_CANDIDATE_RATE);
+    ck_assert_uint_le(sent, QDES_CANDIDATE_RATE + QDES_CANDIDATE_BURST);
+    qdes_candidates_free(c);
+    c = qdes_candidates_new(10, 1);
+    sent = in_a_second(c, most, true);
+    ck_assert_uint_ge(sent, QDES_CANDIDATE_SELF_RATE);
+    ck_assert_uint_le(sent, QDES_CANDIDATE_RATE + QDES_CANDIDATE_SELF_RATE +
+                            2 * QDES_CANDIDATE_BURST);
+    qdes_candidates_free(c);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("candidates");
@@ -267,6 +312,7 @@ int main(void)
     tcase_add_test(tc, test_fairness);
     tcase_add_test(tc, test_remembered);
     tcase_add_test(tc, test_model);
+    tcase_add_test(tc, test_rewards);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

@@ -22,7 +22,7 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(config.ttl, 1);
     ck_assert_str_eq(config.name, "vm1");
     ck_assert_int_eq(config.ageing_ms, 300000);
-    ck_assert_uint_eq(config.max_macs, 8192);
+    ck_assert_uint_eq(config.max_macs, 32768);
     ck_assert(config.learning);
     ck_assert(config.flood_unknown);
     ck_assert_uint_eq(config.storm, 100000);

@@ -97,6 +97,33 @@ START_TEST(test_flush_owner)
 }
 END_TEST
 
+/* All of one owner's go to another, which keeps no more than it may have. */
+START_TEST(test_move_owner)
+{
+    QdesFdb *fdb = qdes_fdb_new(100, 4, AGEING, 1);
+    uint32_t i;
+
+    for (i = 0; i < 60; i++) {
+        learn(fdb, i, 1 + i % 3, i);
+    }
+    qdes_fdb_move_owner(fdb, 2, 1);
+    qdes_fdb_move_owner(fdb, 2, 1);
+    ck_assert_uint_eq(qdes_fdb_owner_size(fdb, 1), 40);
+    ck_assert_uint_eq(qdes_fdb_owner_size(fdb, 2), 0);
+    for (i = 0; i < 60; i++) {
+        ck_assert_int_eq(owner_of(fdb, i, 60), i % 3 == 2 ? 3 : 1);
+    }
+    ck_assert_uint_eq(qdes_fdb_totals(fdb)->moved, 20);
+    qdes_fdb_move_owner(fdb, 1, 3);
+    ck_assert_uint_eq(qdes_fdb_owner_size(fdb, 3), 50);
+    ck_assert_uint_eq(qdes_fdb_size(fdb), 50);
+    ck_assert_uint_eq(qdes_fdb_totals(fdb)->evicted, 10);
+    /* As old as they were. */
+    ck_assert_uint_eq(qdes_fdb_age(fdb, AGEING + 60), 50);
+    qdes_fdb_free(fdb);
+}
+END_TEST
+
 /* Whoever invents addresses pushes out its own, never those of others. */
 START_TEST(test_fairness)
 {
@@ -124,7 +151,7 @@ START_TEST(test_fairness)
 }
 END_TEST
 
-#define SHARE_MAX 8192          /* entries: the default of max-macs */
+#define SHARE_MAX 8192          /* entries */
 #define HONEST 50               /* owners, of which each has ... */
 #define HONEST_MACS 20          /* ... so many addresses */
 
@@ -463,6 +490,7 @@ int main(void)
     tcase_add_test(tc, test_learn_and_move);
     tcase_add_test(tc, test_ageing);
     tcase_add_test(tc, test_flush_owner);
+    tcase_add_test(tc, test_move_owner);
     tcase_add_test(tc, test_fairness);
     tcase_add_loop_test(tc, test_many_faces, 0, 6);
     tcase_add_loop_test(tc, test_share, 0, 30);

@@ -33,6 +33,8 @@ static uint32_t add(QdesPeers *peers, const QdesAddr *addr, uint64_t instance,
     return slot;
 }
 
+static const QdesKnown nothing;
+
 /* The hash of docs/protocol/vectors.json, peers-request. */
 START_TEST(test_hash)
 {
@@ -70,14 +72,14 @@ START_TEST(test_who)
     ck_assert(qdes_addr_parse(&link, "[fe80::1]:1", 0, NULL));
     link.scope = 3;
     add(peers, &link, 6, true);
-    ck_assert_uint_eq(qdes_gossip_list(peers, partner, ~UINT64_C(0), &slot,
-                                       entries, 8), 1);
+    ck_assert_uint_eq(qdes_gossip_list(peers, partner, ~UINT64_C(0),
+                                       &nothing, &slot, entries, 8), 1);
     ck_assert_uint_eq(entries[0].instance, 2);
-    ck_assert_uint_eq(qdes_gossip_list(peers, partner, ~UINT64_C(0), &slot,
-                                       entries, 8), 0);
+    ck_assert_uint_eq(qdes_gossip_list(peers, partner, ~UINT64_C(0),
+                                       &nothing, &slot, entries, 8), 0);
     slot = QDES_PEER_NONE;
-    ck_assert_uint_eq(qdes_gossip_list(peers, partner, ~UINT64_C(4), &slot,
-                                       entries, 8), 0);
+    ck_assert_uint_eq(qdes_gossip_list(peers, partner, ~UINT64_C(4),
+                                       &nothing, &slot, entries, 8), 0);
 
     /* One on the same link; its own interface has another number there. */
     slot = QDES_PEER_NONE;
@@ -85,13 +87,13 @@ START_TEST(test_who)
     addr.ip[15] = 9;
     partner = add(peers, &addr, 7, true);
     ck_assert_uint_eq(qdes_gossip_list(peers, partner, UINT64_C(1) << 6,
-                                       &slot, entries, 8), 1);
+                                       &nothing, &slot, entries, 8), 1);
     ck_assert_uint_eq(entries[0].addr.scope, 0);
     slot = QDES_PEER_NONE;
     loop.port++;
     partner = add(peers, &loop, 8, true);
     ck_assert_uint_eq(qdes_gossip_list(peers, partner, UINT64_C(1) << 5,
-                                       &slot, entries, 8), 1);
+                                       &nothing, &slot, entries, 8), 1);
     qdes_peers_free(peers);
 }
 END_TEST
@@ -134,7 +136,7 @@ START_TEST(test_agreement)
             slot = QDES_PEER_NONE;
             sent = 0;
             while ((n = qdes_gossip_list(peers[side], partner[side], differ,
-                                         &slot, entries,
+                                         &nothing, &slot, entries,
                                          QDES_ENTRIES_MAX)) > 0) {
                 for (i = 0; i < n; i++) {
                     add(peers[!side], &entries[i].addr, entries[i].instance,
@@ -157,6 +159,63 @@ START_TEST(test_agreement)
 }
 END_TEST
 
+/* One who lacks a tenth is told of nearly all of that, and of nobody else. */
+START_TEST(test_filter)
+{
+    const unsigned all = 10000;
+    GRand *rng = unit_rand("test_filter");
+    QdesPeers *teller = qdes_peers_new(all + 1, 1);
+    QdesPeers *asker = qdes_peers_new(all + 1, 2);
+    QdesAddr addr = addr_of(10, 1);
+    uint32_t asks = add(teller, &addr, 1, true);
+    uint32_t tells = add(asker, &addr, 2, true);
+    uint8_t bits[QDES_KNOWN_MAX];
+    uint32_t slot;
+    QdesEntry entry;
+    QdesKnown known;
+    unsigned i, parts, sweep, lacking = 0, listed, before;
+
+    for (i = 0; i < all - 1; i++) {
+        uint64_t instance = (uint64_t)g_rand_int(rng) << 32 | (10 + i);
+
+        addr = addr_of(11, i);
+        add(teller, &addr, instance, true);
+        if (i % 10) {
+            add(asker, &addr, instance, true);
+        } else {
+            lacking++;
+        }
+    }
+    parts = qdes_gossip_parts(asker);
+    ck_assert_uint_ge(parts, 10);
+    for (sweep = 0; sweep < 8 && lacking; sweep++) {
+        before = lacking;
+        for (i = 0; i < parts; i++) {
+            known = (QdesKnown) { .parts = parts, .part = i,
+                                  .salt = g_rand_int(rng) };
+            qdes_gossip_known(&known, bits, asker, tells);
+            ck_assert_uint_le(known.size, QDES_KNOWN_MAX);
+            slot = QDES_PEER_NONE;
+            listed = 0;
+            while (qdes_gossip_list(teller, asks, ~UINT64_C(0), &known, &slot,
+                                    &entry, 1)) {
+                ck_assert_uint_eq(qdes_peers_find(asker, &entry.addr),
+                                  QDES_PEER_NONE);
+                add(asker, &entry.addr, entry.instance, true);
+                lacking--;
+                listed++;
+            }
+            ck_assert_uint_lt(listed, all / parts);
+        }
+        ck_assert_uint_le(lacking, before / 10);
+    }
+    ck_assert_uint_eq(lacking, 0);
+    qdes_peers_free(teller);
+    qdes_peers_free(asker);
+    g_rand_free(rng);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gossip");
@@ -165,6 +224,7 @@ int main(void)
     tcase_add_test(tc, test_hash);
     tcase_add_test(tc, test_who);
     tcase_add_test(tc, test_agreement);
+    tcase_add_test(tc, test_filter);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

@@ -10,6 +10,11 @@
  *   test-mesh                  the tests
  *   test-mesh rates N...       packet and byte rates of fabrics of N ports, as
  *                              a table
+ *   test-mesh start N...       only how long it takes until all know all
+ *   test-mesh sample N...      the same as rates, of REALS ports that join
+ *                              N - REALS others, which are no more than a
+ *                              model of what the protocol says: for fabrics
+ *                              that are too large to be simulated whole
  */
 
 #include "unit.h"
@@ -20,13 +25,14 @@
 #include "qdes/bytes.h"
 #include "qdes/control.h"
 #include "qdes/fabric-private.h"
+#include "qdes/gossip.h"
 #include "qdes/status.h"
 
 #define PORT 20804
 #define SECOND 1000000          /* in the time of the simulation */
 #define GROUP_FD(i) (2 * (i))
 #define UNICAST_FD(i) (2 * (i) + 1)
-#define MAX_SECONDS 4096
+#define REALS 32                /* ports of a sample; one more is late */
 
 typedef enum Nat {
     NAT_NONE, NAT_FULL_CONE, NAT_RESTRICTED, NAT_SYMMETRIC
@@ -60,6 +66,8 @@ typedef struct Node {
     bool relay;
     unsigned frames;            /* that its port got */
     GByteArray *frame;          /* the last of them */
+    unsigned real;              /* its number in a sample */
+    struct Extra *extra;        /* it is one of the others there */
 } Node;
 
 typedef struct Event {
@@ -70,6 +78,8 @@ typedef struct Event {
     size_t size;
     QdesAddr from;
     bool by_group;
+    unsigned about;             /* of a timer of an extra: whom it is about;
+                                   REALS + 1: it is to ask for peers */
 } Event;
 
 static struct {
@@ -85,6 +95,8 @@ static struct {
     bool fuzzed;                /* addresses of nobody are kept count of */
     GHashTable *ledger;         /* address -> bytes that it may be sent */
     unsigned loss;              /* of 1000 datagrams */
+    GPtrArray *reals;           /* of a sample */
+    QdesDigest digest;          /* of its extras */
 } sim;
 
 static Node *node(unsigned i)
@@ -265,7 +277,7 @@ static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
     if (!other && sim.fuzzed) {
         spend(to, size);
     }
-    if (other && other->fabric && other->part == n->part) {
+    if (other && (other->fabric || other->extra) && other->part == n->part) {
         deliver_to(other, seen, data, size, false);
     }
     return 0;
@@ -285,7 +297,8 @@ const QdesNetif *__wrap_qdes_underlay_netif(const QdesUnderlay *u);
 QdesAddr __wrap_qdes_underlay_local(const QdesUnderlay *u);
 int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n);
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const void *data, size_t size);
+                                  const QdesAddr *from, const void *data,
+                                  size_t size);
 int __wrap_qdes_underlay_receive(QdesUnderlay *u, int fd,
                                  QdesRxTrain *trains, int max, bool *more);
 size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to);
@@ -371,7 +384,8 @@ int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n)
 }
 
 int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const void *data, size_t size)
+                                  const QdesAddr *from, const void *data,
+                                  size_t size)
 {
     return transmit(of(u), to, data, size);
 }
@@ -580,6 +594,7 @@ static void end(void)
         g_hash_table_destroy(node(i)->holes);
         g_hash_table_destroy(node(i)->mappings);
         g_byte_array_free(node(i)->frame, true);
+        g_free(node(i)->extra);
     }
     while (sim.heap->len) {
         g_free(pop().data);
@@ -589,8 +604,14 @@ static void end(void)
     g_hash_table_destroy(sim.by_mapping);
     g_hash_table_destroy(sim.ledger);
     g_ptr_array_free(sim.nodes, true);
+    if (sim.reals) {
+        g_ptr_array_free(sim.reals, true);
+    }
     g_rand_free(sim.rng);
 }
+
+static void take_extra(Node *n, const Event *e);
+static void tend_extra(Node *n, unsigned about);
 
 /* Until @until, in us. */
 static void run(int64_t until)
@@ -611,6 +632,10 @@ static void run(int64_t until)
                                                     : UNICAST_FD(e.node),
                               QDES_WATCH_READ, ms());
             sim.reading = NULL;
+        } else if (n->extra && e.data) {
+            take_extra(n, &e);
+        } else if (n->extra) {
+            tend_extra(n, e.about);
         }
         g_free(e.data);
     }
@@ -708,18 +733,18 @@ static unsigned most_sent(void)
     guint i;
 
     for (i = 0; i < sim.nodes->len; i++) {
-        most = MAX(most, node(i)->most);
+        if (node(i)->fabric) {
+            most = MAX(most, node(i)->most);
+        }
     }
     return most;
 }
 
-static Rates measure(unsigned n)
+static Rates measure_start(unsigned n)
 {
     int64_t interval = interval_us(n);
-    uint64_t packets = 0, bytes = 0;
+    Rates r = { 0 };
     int64_t took;
-    Rates r;
-    guint i;
 
     start_all(n);
     took = wait_known(n - 1, 2 * interval);
@@ -727,6 +752,16 @@ static Rates measure(unsigned n)
                   PRIi64 " s", n, 2 * interval / SECOND);
     r.join_s = took / 1e6 + 1;
     r.join_most = most_sent();
+    return r;
+}
+
+static Rates measure(unsigned n)
+{
+    Rates r = measure_start(n);
+    int64_t interval = interval_us(n);
+    uint64_t packets = 0, bytes = 0;
+    int64_t took;
+    guint i;
 
     run(sim.now + 2 * interval);
     reset_counts();
@@ -1118,6 +1153,8 @@ static size_t forge(uint8_t *data, const Node *n)
                             .capabilities = QDES_WIRE_CAP_ECHO, };
     QdesEcho echo = { .nonce = g_rand_int(sim.rng), .observed = n->addr };
     QdesDigest digest = { { g_rand_int(sim.rng) } };
+    QdesKnown known = { .part = g_rand_int(sim.rng) % 2, .size = 1,
+                        .bits = (const uint8_t *)"" };
     QdesEntry entries[QDES_ENTRIES_MAX];
     unsigned i;
     size_t size;
@@ -1128,7 +1165,7 @@ static size_t forge(uint8_t *data, const Node *n)
     case 1:
         return qdes_control_encode_echo(data, QDES_WIRE_ECHO_REPLY, 0, &echo);
     case 2:
-        return qdes_control_encode_request(data, 0, &digest);
+        return qdes_control_encode_request(data, 0, &digest, &known);
     case 3:
         for (i = 0; i < QDES_ENTRIES_MAX; i++) {
             entries[i].addr = addr_of(99, g_rand_int(sim.rng) % 1000);
@@ -1278,7 +1315,291 @@ START_TEST(test_rtt)
 }
 END_TEST
 
+/*
+ * A sample of a large fabric: REALS ports of the real code among extras.
+ *
+ * An extra does what the protocol asks of a port that is settled, and no more:
+ * it knows all extras, answers ECHOs, proves reals that said HELLO to it by an
+ * ECHO of its own, and then says HELLO; sends each HELLO and ECHO once in T;
+ * asks one peer in T; answers questions.  What goes from one extra to another
+ * is not simulated.  No extra is told of a real by others: so each has to be
+ * found by the real itself, which is the longest that it can take.
+ */
+typedef struct Extra {
+    uint64_t instance;
+    struct {
+        bool said_hello, proven;
+        int64_t tried, answered; /* us, 0: not yet */
+    } of[REALS + 1];
+} Extra;
+
+static int64_t extra_interval(void)
+{
+    return interval_us(sim.nodes->len - 1);
+}
+
+static Node *real(unsigned i)
+{
+    return sim.reals->pdata[i];
+}
+
+static QdesEntry entry_of(const Node *n)
+{
+    QdesEntry entry = { .addr = n->addr };
+
+    entry.instance = n->extra ? n->extra->instance : n->fabric->instance;
+    return entry;
+}
+
+static void toggle(QdesDigest *digest, const Node *n)
+{
+    QdesEntry entry = entry_of(n);
+
+    digest->bucket[qdes_gossip_bucket(entry.instance)] ^=
+        qdes_gossip_hash(&entry);
+}
+
+static bool extra_knows(const Node *n, unsigned i)
+{
+    return n->extra->of[i].said_hello && n->extra->of[i].proven;
+}
+
+/* Whom an extra would tell real number @i of. */
+static QdesDigest extra_digest(const Node *n, unsigned i)
+{
+    QdesDigest digest = sim.digest;
+    guint j;
+
+    toggle(&digest, n);
+    for (j = 0; j < sim.reals->len; j++) {
+        if (j != i && extra_knows(n, j)) {
+            toggle(&digest, real(j));
+        }
+    }
+    return digest;
+}
+
+static void extra_hello(Node *n, unsigned i)
+{
+    QdesWireHello hello = {
+        .instance = n->extra->instance,
+        .capabilities = QDES_WIRE_CAP_CSUM_PARTIAL | QDES_WIRE_CAP_ECHO |
+                        QDES_WIRE_CAP_SUPERFRAME,
+        .mtu = QDES_FRAME_MAX,
+        .hold_time = QDES_HOLDS * extra_interval() / SECOND,
+        .group_heard = QDES_GROUP_NOT_HEARD,
+        .name = "node",
+    };
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+
+    transmit(n, &real(i)->addr, data,
+             qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello));
+}
+
+static void extra_echo(Node *n, unsigned i, QdesWireType type, uint64_t nonce)
+{
+    QdesEcho echo = { .nonce = nonce, .observed = real(i)->addr };
+    uint8_t data[QDES_ECHO_SIZE];
+
+    transmit(n, &real(i)->addr, data,
+             qdes_control_encode_echo(data, type, 0, &echo));
+}
+
+static void extra_list(Node *n, unsigned i, const QdesPeersMessage *asked)
+{
+    QdesDigest ours = extra_digest(n, i);
+    uint64_t differ = qdes_gossip_differ(&ours, &asked->digest);
+    QdesEntry entries[QDES_ENTRIES_MAX];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    guint begin = g_rand_int_range(sim.rng, 0, sim.nodes->len);
+    unsigned filled = 0, sent = 0;
+    const Node *other;
+    guint j;
+
+    for (j = 0; differ && j < sim.nodes->len && sent < 6; j++) {
+        other = node((begin + j) % sim.nodes->len);
+        if (other != n && other != real(i) &&
+            (other->extra || extra_knows(n, other->real))) {
+            entries[filled] = entry_of(other);
+            filled +=
+                differ >> qdes_gossip_bucket(entries[filled].instance) & 1 &&
+                (!asked->known.size ||
+                 qdes_gossip_is_news(&asked->known, &entries[filled]));
+        }
+        if (filled == QDES_ENTRIES_MAX ||
+            (filled && j == sim.nodes->len - 1)) {
+            transmit(n, &real(i)->addr, data,
+                     qdes_control_encode_list(data, 0, entries, filled));
+            filled = 0;
+            sent++;
+        }
+    }
+}
+
+static void take_extra(Node *n, const Event *e)
+{
+    Node *from = g_hash_table_lookup(sim.by_addr, &e->from);
+    unsigned i = from->real;
+    QdesPeersMessage message;
+    QdesWireHeader header;
+    QdesEcho echo;
+
+    ck_assert_int_eq(qdes_wire_decode(&header, e->data + QDES_RX_HEADROOM,
+                                      e->size), QDES_WIRE_OK);
+    if (header.type == QDES_WIRE_HELLO) {
+        n->extra->of[i].said_hello = true;
+    } else if (header.type == QDES_WIRE_ECHO) {
+        qdes_control_decode_echo(&echo, &header);
+        extra_echo(n, i, QDES_WIRE_ECHO_REPLY, echo.nonce);
+    } else if (header.type == QDES_WIRE_ECHO_REPLY) {
+        if (!n->extra->of[i].proven) {
+            n->extra->of[i].proven = true;
+            extra_hello(n, i);
+            push((Event) {
+                .node = n->index, .about = i, .when = sim.now +
+                g_rand_double(sim.rng) * extra_interval() });
+        }
+    } else if (header.type == QDES_WIRE_PEERS) {
+        ck_assert_int_eq(qdes_control_decode_peers(&message, &header),
+                         QDES_WIRE_OK);
+        if (message.is_request && n->extra->of[i].proven &&
+            (!n->extra->of[i].answered ||
+             sim.now - n->extra->of[i].answered >= 2 * SECOND)) {
+            n->extra->of[i].answered = sim.now;
+            extra_list(n, i, &message);
+        }
+    }
+    /* It has paid for an ECHO by then. */
+    if (n->extra->of[i].said_hello && !n->extra->of[i].proven &&
+        (!n->extra->of[i].tried ||
+         sim.now - n->extra->of[i].tried >= SECOND)) {
+        n->extra->of[i].tried = sim.now;
+        extra_echo(n, i, QDES_WIRE_ECHO, 1);
+    }
+}
+
+static void extra_ask(Node *n)
+{
+    Node *drawn = node(g_rand_int_range(sim.rng, 0, sim.nodes->len));
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
+    QdesKnown nothing = { .size = 0 };
+    QdesDigest digest;
+
+    if (drawn->fabric && extra_knows(n, drawn->real)) {
+        digest = extra_digest(n, drawn->real);
+        transmit(n, &drawn->addr, data,
+                 qdes_control_encode_request(data, 0, &digest, &nothing));
+    }
+}
+
+static void tend_extra(Node *n, unsigned about)
+{
+    if (about == REALS + 1) {
+        extra_ask(n);
+    } else {
+        extra_hello(n, about);
+        extra_echo(n, about, QDES_WIRE_ECHO, 1);
+    }
+    push((Event) { .node = n->index, .about = about,
+                   .when = sim.now + extra_interval() });
+}
+
+static void start_real(void)
+{
+    Node *n = add_node();
+
+    n->real = sim.reals->len;
+    g_ptr_array_add(sim.reals, n);
+    start(n, node(0));
+}
+
+/* Do all reals know all, and all extras all reals? */
+static bool sample_knows(void)
+{
+    guint i, j;
+
+    if (!all_know(sim.nodes->len - 1)) {
+        return false;
+    }
+    for (i = 0; i < sim.nodes->len; i++) {
+        for (j = 0; node(i)->extra && j < sim.reals->len; j++) {
+            if (!extra_knows(node(i), j)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static double wait_sample(void)
+{
+    int64_t from = sim.now;
+
+    while (!sample_knows()) {
+        ck_assert_msg(sim.now - from <= 2 * extra_interval(),
+                      "they do not know each other after two intervals");
+        run(sim.now + SECOND / 10);
+    }
+    return (sim.now - from) / 1e6;
+}
+
+static Rates measure_sample(unsigned n)
+{
+    int64_t interval = interval_us(n);
+    Rates r = { 0 };
+    Node *extra;
+    unsigned i;
+
+    ck_assert_uint_gt(n, REALS);
+    sim.reals = g_ptr_array_new();
+    for (i = 0; i < n - REALS; i++) {
+        extra = add_node();
+        extra->extra = g_new0(Extra, 1);
+        extra->extra->instance = host_random(NULL);
+        toggle(&sim.digest, extra);
+        push((Event) { .node = i, .about = REALS + 1, .when = sim.now +
+                       g_rand_double(sim.rng) * interval });
+    }
+    for (i = 0; i < REALS; i++) {
+        start_real();
+        run(sim.now + SECOND / REALS);
+    }
+    r.join_s = wait_sample() + 1;
+    r.join_most = most_sent();
+
+    run(sim.now + 2 * interval);
+    reset_counts();
+    run(sim.now + 2 * interval);
+    ck_assert(sample_knows());
+    for (i = 0; i < REALS; i++) {
+        r.packets += real(i)->sent * 1e6 / REALS / (2 * interval);
+        r.bytes += real(i)->sent_bytes * 1e6 / REALS / (2 * interval);
+    }
+    r.most = most_sent();
+
+    reset_counts();
+    start_real();
+    r.late_s = wait_sample();
+    r.late_most = most_sent();
+    return r;
+}
+
+/* What test-mesh sample does. */
+START_TEST(test_sample)
+{
+    Rates r;
+
+    begin("test_sample");
+    r = measure_sample(300);
+    ck_assert(r.packets > 58 && r.packets < 62);
+    ck_assert(r.join_s < 12);
+    ck_assert(r.late_s < 12);
+    end();
+}
+END_TEST
+
 static char **rate_sizes;
+static Rates (*rate_measure)(unsigned n);
 
 START_TEST(test_rates)
 {
@@ -1286,12 +1607,20 @@ START_TEST(test_rates)
     int i;
 
     printf("| ports | all know all after | most datagrams of one port in a "
-           "second until then | settled: datagrams/s | bytes/s | most of one "
-           "port in a second | one more is known to all after |\n"
-           "|---|---|---|---|---|---|---|\n");
+           "second until then |%s\n",
+           rate_measure == measure_start ? "\n|---|---|---|" :
+           " settled: datagrams/s | bytes/s | most of one port in a second | "
+           "one more is known to all after |\n|---|---|---|---|---|---|---|");
     for (i = 0; rate_sizes[i]; i++) {
         begin("rates");
-        r = measure(strtoul(rate_sizes[i], NULL, 10));
+        r = rate_measure(strtoul(rate_sizes[i], NULL, 10));
+        if (rate_measure == measure_start) {
+            printf("| %s | %.1f s | %u |\n", rate_sizes[i], r.join_s,
+                   r.join_most);
+            fflush(stdout);
+            end();
+            continue;
+        }
         printf("| %s | %.1f s | %u | %.1f | %.0f | %u | %.1f s |\n",
                rate_sizes[i], r.join_s, r.join_most, r.packets, r.bytes,
                r.most, r.late_s);
@@ -1323,8 +1652,13 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("mesh");
     TCase *tc = tcase_create("mesh");
 
-    if (argc > 2 && g_str_equal(argv[1], "rates")) {
+    if (argc > 2) {
         rate_sizes = argv + 2;
+        rate_measure = g_str_equal(argv[1], "rates") ? measure :
+                       g_str_equal(argv[1], "start") ? measure_start :
+                       g_str_equal(argv[1], "sample") ? measure_sample : NULL;
+    }
+    if (rate_measure) {
         return print_rates();
     }
     tcase_set_timeout(tc, 100);
@@ -1339,6 +1673,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tc, test_forged_sources, 0, 2);
     tcase_add_test(tc, test_absurd_lists);
     tcase_add_test(tc, test_rtt);
+    tcase_add_test(tc, test_sample);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

@@ -264,6 +264,11 @@ START_TEST(test_one_of_an_instance)
     ck_assert_uint_eq(qdes_peers_copies(peers), 2);
     ck_assert_uint_ne(qdes_peers_find_instance(peers, 7), QDES_PEER_NONE);
     ck_assert_uint_eq(qdes_peers_find_instance(peers, 8), QDES_PEER_NONE);
+    ck_assert_uint_eq(qdes_peers_next_same(peers, a, QDES_PEER_NONE), b);
+    ck_assert_uint_eq(qdes_peers_next_same(peers, a, b), QDES_PEER_NONE);
+    ck_assert_uint_eq(qdes_peers_next_same(peers, b, QDES_PEER_NONE), a);
+    ck_assert_uint_eq(qdes_peers_next_same(peers, c, QDES_PEER_NONE),
+                      QDES_PEER_NONE);
     qdes_peers_heard_group(peers, a, now + 2);
     ck_assert(!gets_copies(peers, b, now + 2, true));
     ck_assert(!gets_copies(peers, a, now + 2, true));
@@ -273,6 +278,29 @@ START_TEST(test_one_of_an_instance)
     ck_assert(gets_copies(peers, b, now + 2, true));
     ck_assert(!qdes_peers_get(peers, c)->copy);
     ck_assert_uint_eq(qdes_peers_find_instance(peers, 7), QDES_PEER_NONE);
+    qdes_peers_free(peers);
+}
+END_TEST
+
+/* Which address of ours it sends to is known of a peer, not of its slot. */
+START_TEST(test_at)
+{
+    QdesPeers *peers = qdes_peers_new(8, 1);
+    QdesAddr at = qdes_addr_any(true, 0);
+    uint32_t a = member(peers, 1, 7, 1000);
+
+    at.ip[15] = 1;
+    ck_assert_ptr_null(qdes_peers_at(peers, QDES_PEER_NONE));
+    ck_assert_ptr_null(qdes_peers_at(peers, a));
+    qdes_peers_set_at(peers, a, &at, 1001);
+    ck_assert(qdes_addr_equal(qdes_peers_at(peers, a), &at));
+    qdes_peers_set_at(peers, a, NULL, 0);
+    ck_assert_ptr_null(qdes_peers_at(peers, a));
+    qdes_peers_set_at(peers, a, &at, 1002);
+    qdes_peers_remove(peers, a);
+    ck_assert_ptr_null(qdes_peers_at(peers, a));
+    ck_assert_uint_eq(member(peers, 2, 8, 1003), a);
+    ck_assert_ptr_null(qdes_peers_at(peers, a));
     qdes_peers_free(peers);
 }
 END_TEST
@@ -353,6 +381,7 @@ int main(void)
     tcase_add_test(tc, test_model);
     tcase_add_test(tc, test_copies);
     tcase_add_test(tc, test_one_of_an_instance);
+    tcase_add_test(tc, test_at);
     tcase_add_test(tc, test_rtt);
     tcase_add_test(tc, test_seeds_stay);
     tcase_add_test(tc, test_patience);

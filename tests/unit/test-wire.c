@@ -9,6 +9,8 @@
 
 #include "unit.h"
 
+#include <inttypes.h>
+
 #include <json-glib/json-glib.h>
 
 #include "qdes/bytes.h"
@@ -37,6 +39,8 @@ typedef struct Vector {
     QdesEcho echo;
     bool is_request;
     QdesDigest digest;
+    QdesKnown known;
+    uint8_t filter[QDES_KNOWN_MAX];
     unsigned n_entries;
     QdesEntry entries[QDES_ENTRIES_MAX];
 } Vector;
@@ -185,6 +189,22 @@ static QdesAddr read_endpoint(JsonObject *object, const char *member)
     return addr;
 }
 
+/* The numbers of the bits that are set. */
+static void read_bits(uint8_t filter[QDES_KNOWN_MAX], JsonObject *object)
+{
+    JsonArray *array = json_object_get_array_member(object, "bits");
+    unsigned i;
+
+    for (i = 0; i < json_array_get_length(array); i++) {
+        int64_t bit = json_array_get_int_element(array, i);
+
+        if (bit < 0 || bit >= 8 * QDES_KNOWN_MAX) {
+            bail_out("%" PRIi64 " is no bit of a filter", bit);
+        }
+        filter[bit / 8] |= 1 << bit % 8;
+    }
+}
+
 static void read_exchange(Vector *v, JsonObject *object)
 {
     JsonObject *member;
@@ -206,6 +226,15 @@ static void read_exchange(Vector *v, JsonObject *object)
                 v->digest.bucket[i] = read_hex(member, number);
             }
         }
+    }
+    if (json_object_has_member(object, "known")) {
+        member = json_object_get_object_member(object, "known");
+        v->known.parts = json_object_get_int_member(member, "parts");
+        v->known.part = json_object_get_int_member(member, "part");
+        v->known.salt = read_hex(member, "salt");
+        v->known.size = json_object_get_int_member(member, "size");
+        v->known.bits = v->filter;
+        read_bits(v->filter, member);
     }
     if (json_object_has_member(object, "entries")) {
         array = json_object_get_array_member(object, "entries");
@@ -316,6 +345,13 @@ static void assert_same_exchange(const Vector *v)
     }
     ck_assert_int_eq(got_peers.is_request, v->is_request);
     ck_assert_mem_eq(&got_peers.digest, &v->digest, sizeof(v->digest));
+    ck_assert_uint_eq(got_peers.known.size, v->known.size);
+    if (v->known.size) {
+        ck_assert_uint_eq(got_peers.known.parts, v->known.parts);
+        ck_assert_uint_eq(got_peers.known.part, v->known.part);
+        ck_assert_uint_eq(got_peers.known.salt, v->known.salt);
+        ck_assert_mem_eq(got_peers.known.bits, v->filter, v->known.size);
+    }
     ck_assert_uint_eq(got_peers.n_entries, v->n_entries);
     for (i = 0; i < v->n_entries; i++) {
         entry = qdes_control_entry(&got_peers, i);
@@ -331,7 +367,8 @@ static size_t encode_exchange(uint8_t data[QDES_WIRE_CONTROL_MAX],
         return qdes_control_encode_echo(data, v->type, v->netid, &v->echo);
     }
     return v->is_request ?
-           qdes_control_encode_request(data, v->netid, &v->digest) :
+           qdes_control_encode_request(data, v->netid, &v->digest,
+                                       &v->known) :
            qdes_control_encode_list(data, v->netid, v->entries,
                                     v->n_entries);
 }

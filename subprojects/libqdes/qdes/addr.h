@@ -20,6 +20,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
 
 typedef struct QdesAddr {
@@ -64,6 +65,15 @@ bool qdes_addr_is_loopback(const QdesAddr *addr);
 
 /* Link-local (or interface-local) IPv6: an interface goes with it. */
 bool qdes_addr_needs_scope(const QdesAddr *addr);
+
+/* Anything but ::, which here means that there is none. */
+static inline bool qdes_addr_is_set(const QdesAddr *addr)
+{
+    uint64_t half[2];
+
+    memcpy(half, addr->ip, sizeof(half));
+    return (half[0] | half[1]) != 0;
+}
 
 /* 0.0.0.0 or ::, whatever the port. */
 bool qdes_addr_is_any(const QdesAddr *addr);

@@ -128,6 +128,7 @@ static unsigned lay_out_copies(QdesFabric *f, unsigned *at, unsigned n,
         }
         qdes_fabric_set_destination(f, &to, QDES_WAY_PEER, slot);
         run.to = to.to;
+        run.from = qdes_peers_at(f->peers, slot);
         run.slot = slot;
         run.fits = run.segment <= to.room;
         tx->trains[n] = run;
@@ -165,6 +166,7 @@ static unsigned collect(QdesFabric *f, int64_t now)
             }
         }
         end = qdes_txq_train(queue, at, &tx->trains[n], &tx->pieces[n]);
+        tx->trains[n].from = qdes_peers_at(f->peers, frame->slot);
         if (!qdes_fabric_takes_partial(f, frame)) {
             /* Its peer may have accepted them when they were queued. */
             for (i = at; i < end; i++) {

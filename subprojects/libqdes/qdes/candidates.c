@@ -14,8 +14,6 @@
 #define NIL QDES_CHAIN_NIL
 #define BUCKETS 1024
 #define MAX_CREDIT (1 << 20)    /* bytes */
-#define SPACING_MS (1000 / QDES_CANDIDATE_RATE)
-#define BURST_MS ((QDES_CANDIDATE_BURST - 1) * SPACING_MS)
 #define NOBODY 0                /* its teller: it came by itself */
 
 /* The queues: by the number of ECHOs sent, and two more. */
@@ -23,6 +21,19 @@ enum {
     READY = QDES_CANDIDATE_TRIES + 1, /* it had to wait for credit, and has */
     WAITING,                    /* for credit */
     N_QUEUES
+};
+
+#define MAX_REWARDS 50
+
+/* The rates, and which queues are subject to each. */
+typedef enum Pace { ALL, SELF, N_PACES } Pace;
+
+static const struct {
+    unsigned first, end;
+    int64_t spacing;            /* ms */
+} paces[N_PACES] = {
+    [ALL] = { 0, WAITING, 1000 / QDES_CANDIDATE_RATE },
+    [SELF] = { READY, WAITING, 1000 / QDES_CANDIDATE_SELF_RATE },
 };
 
 typedef struct Candidate {
@@ -47,7 +58,8 @@ typedef struct Remembered {
 struct QdesCandidates {
     uint64_t seed;
     int64_t interval;
-    int64_t allowed;            /* when the next ECHO would be on time */
+    int64_t allowed[N_PACES];   /* when the next ECHO would be on time */
+    unsigned rewards;           /* ECHOs at the pace of SELF */
     uint32_t size;
     uint32_t max_tellers;
     uint32_t *count;            /* of each teller */
@@ -281,6 +293,11 @@ bool qdes_candidates_pay(QdesCandidates *c, const QdesAddr *addr, size_t bytes)
     return true;
 }
 
+void qdes_candidates_reward(QdesCandidates *c)
+{
+    c->rewards = MIN(c->rewards + 1, MAX_REWARDS);
+}
+
 static void find_remembered_due(QdesCandidates *c)
 {
     int i;
@@ -334,6 +351,16 @@ void qdes_candidates_remember(QdesCandidates *c, const QdesAddr *addr,
     find_remembered_due(c);
 }
 
+void qdes_candidates_hurry(QdesCandidates *c, int64_t now)
+{
+    int i;
+
+    for (i = 0; i < QDES_REMEMBERED; i++) {
+        c->remembered[i].next = MIN(c->remembered[i].next, now);
+    }
+    find_remembered_due(c);
+}
+
 /* How long one waits that has had @tries ECHOs. */
 static int64_t wait_after(const QdesCandidates *c, unsigned tries)
 {
@@ -344,14 +371,14 @@ static int64_t wait_after(const QdesCandidates *c, unsigned tries)
     return tries < G_N_ELEMENTS(first) ? first[tries] : c->interval;
 }
 
-/* The queue whose head is due first, and when; N_QUEUES: none. */
-static unsigned first_queue(const QdesCandidates *c, int64_t *due)
+/* The queue of @pace whose head is due first, and when; N_QUEUES: none. */
+static unsigned first_queue(const QdesCandidates *c, Pace pace, int64_t *due)
 {
     unsigned i, first = N_QUEUES;
     int64_t when;
 
     *due = INT64_MAX;
-    for (i = 0; i < WAITING; i++) {
+    for (i = paces[pace].first; i < paces[pace].end; i++) {
         if (c->queues[i].head != NIL) {
             when = c->all[c->queues[i].head].since +
                    (i == READY ? 0 : wait_after(c, i));
@@ -387,7 +414,8 @@ static bool next_remembered(QdesCandidates *c, int64_t now, QdesAddr *addr)
     return i < QDES_REMEMBERED;
 }
 
-static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
+static bool next_candidate(QdesCandidates *c, Pace pace, int64_t now,
+                           QdesAddr *addr)
 {
     Candidate *candidate;
     unsigned queue;
@@ -395,7 +423,7 @@ static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
     uint32_t i;
 
     for (;;) {
-        queue = first_queue(c, &due);
+        queue = first_queue(c, pace, &due);
         if (queue == N_QUEUES || due > now) {
             return false;
         }
@@ -426,23 +454,37 @@ static bool next_candidate(QdesCandidates *c, int64_t now, QdesAddr *addr)
 
 bool qdes_candidates_next(QdesCandidates *c, int64_t now, QdesAddr *addr)
 {
-    if (c->allowed > now + BURST_MS) {
-        return false;
-    }
-    if (next_remembered(c, now, addr) || next_candidate(c, now, addr)) {
-        c->allowed = MAX(c->allowed, now) + SPACING_MS;
-        return true;
+    Pace pace;
+
+    for (pace = ALL; pace < N_PACES; pace++) {
+        if (c->allowed[pace] - (QDES_CANDIDATE_BURST - 1) *
+            paces[pace].spacing > now || (pace == SELF && !c->rewards)) {
+            continue;
+        }
+        if ((pace == ALL && next_remembered(c, now, addr)) ||
+            next_candidate(c, pace, now, addr)) {
+            c->allowed[pace] = MAX(c->allowed[pace], now) +
+                               paces[pace].spacing;
+            c->rewards -= pace == SELF;
+            return true;
+        }
     }
     return false;
 }
 
 int64_t qdes_candidates_due(const QdesCandidates *c)
 {
-    int64_t due;
+    int64_t all, self = INT64_MAX;
 
-    first_queue(c, &due);
-    due = MIN(due, c->remembered_due);
-    return due == INT64_MAX ? due : MAX(due, c->allowed);
+    first_queue(c, ALL, &all);
+    all = MIN(all, c->remembered_due);
+    if (all != INT64_MAX) {
+        all = MAX(all, c->allowed[ALL]);
+    }
+    if (c->rewards && first_queue(c, SELF, &self) != N_QUEUES) {
+        self = MAX(self, c->allowed[SELF]);
+    }
+    return MIN(all, self);
 }
 
 uint32_t qdes_candidates_size(const QdesCandidates *c)

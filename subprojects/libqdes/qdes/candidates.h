@@ -21,6 +21,11 @@
  * there are as many, and the one that came first gives way.  All of them
  * together get at most QDES_CANDIDATE_RATE ECHOs in a second.
  *
+ * Where all others of a large fabric know one port only, that one must not
+ * hold up everybody: each proof allows one more ECHO to somebody who just came
+ * and has paid for it, up to QDES_CANDIDATE_SELF_RATE in a second.  Invented
+ * addresses prove nothing, and so bring no ECHOs beyond those of all.
+ *
  * Cost: constant time, but where somebody has to give way.  All memory is
  * taken at creation.
  *
@@ -40,6 +45,7 @@ typedef struct QdesCandidates QdesCandidates;
 #define QDES_CANDIDATE_TRIES 11         /* ECHOs to one */
 #define QDES_CANDIDATE_QUICK 5          /* of them before the intervals */
 #define QDES_CANDIDATE_RATE 50          /* ECHOs in a second */
+#define QDES_CANDIDATE_SELF_RATE 200    /* ... more, as others were proven */
 #define QDES_CANDIDATE_BURST 5          /* of them at once */
 #define QDES_REMEMBERED 64
 #define QDES_REMEMBERED_MS 30000
@@ -71,12 +77,19 @@ uint64_t qdes_candidates_instance(QdesCandidates *candidates,
 bool qdes_candidates_pay(QdesCandidates *candidates, const QdesAddr *addr,
                          size_t bytes);
 
+/* Somebody was proven. */
+void qdes_candidates_reward(QdesCandidates *candidates);
+
 /* It was proven, or said BYE. */
 void qdes_candidates_remove(QdesCandidates *candidates, const QdesAddr *addr);
 
 /* A proven peer fell silent. */
 void qdes_candidates_remember(QdesCandidates *candidates,
                               const QdesAddr *addr, int64_t now);
+
+/* The network has changed: those that fell silent may be back, try them soon.
+ */
+void qdes_candidates_hurry(QdesCandidates *candidates, int64_t now);
 
 /* Is an ECHO to somebody due?  Then *@addr is who, and it is taken as sent. */
 bool qdes_candidates_next(QdesCandidates *candidates, int64_t now,

@@ -29,9 +29,9 @@ typedef struct QdesEncapsulation QdesEncapsulation;
 #define QDES_MIN_AGEING 10                  /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_MAX_AGEING 1000000             /* seconds, IEEE 802.1Q 8.8.3 */
 #define QDES_DEFAULT_STORM 100000           /* flooded frames per second */
-#define QDES_DEFAULT_MAX_MACS 8192          /* entries */
+#define QDES_DEFAULT_MAX_MACS 32768         /* entries: two of each peer */
 #define QDES_MAX_MAX_MACS 1048576           /* entries */
-#define QDES_MAX_PEERS 4096                 /* peers */
+#define QDES_MAX_PEERS 16384                /* peers */
 #define QDES_FRAME_MIN 14       /* bytes: two addresses and a type */
 #define QDES_FRAME_MAX 65499    /* bytes: 65535 less IPv4, UDP, our headers */
 #define QDES_HELLO_MS 10000     /* from one HELLO to the next */

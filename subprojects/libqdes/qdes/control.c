@@ -9,11 +9,13 @@
 
 #define ENDPOINT_SIZE 18        /* bytes: address and port */
 #define DIGEST_SIZE (4 * QDES_DIGEST_BUCKETS)
+#define KNOWN_HEAD_SIZE 6       /* bytes in front of the filter */
 
 G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE +
                 QDES_ENTRIES_MAX * QDES_ENTRY_SIZE <= QDES_WIRE_CONTROL_MAX);
-G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE + DIGEST_SIZE ==
-                QDES_PEERS_REQUEST_SIZE);
+G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE + DIGEST_SIZE +
+                QDES_TLV_HEADER_SIZE + KNOWN_HEAD_SIZE + QDES_KNOWN_MAX <=
+                QDES_WIRE_CONTROL_MAX);
 
 static void put_endpoint(uint8_t *p, const QdesAddr *addr)
 {
@@ -78,6 +80,20 @@ size_t qdes_control_encode_echo(uint8_t data[QDES_ECHO_SIZE],
            qdes_wire_pad(data, p - data, QDES_ECHO_SIZE) : (size_t)(p - data);
 }
 
+static bool read_known(QdesKnown *known, const QdesTlv *tlv)
+{
+    if (known->size || tlv->size <= KNOWN_HEAD_SIZE ||
+        tlv->size > KNOWN_HEAD_SIZE + QDES_KNOWN_MAX) {
+        return false;
+    }
+    known->parts = tlv->value[0];
+    known->part = tlv->value[1];
+    known->salt = qdes_get_be32(tlv->value + 2);
+    known->size = tlv->size - KNOWN_HEAD_SIZE;
+    known->bits = tlv->value + KNOWN_HEAD_SIZE;
+    return true;
+}
+
 QdesWireResult qdes_control_decode_peers(QdesPeersMessage *message,
                                          const QdesWireHeader *header)
 {
@@ -88,6 +104,10 @@ QdesWireResult qdes_control_decode_peers(QdesPeersMessage *message,
     memset(message, 0, sizeof(*message));
     while (tlv.left > 0) {
         if (!qdes_tlv_read(&tlv)) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        if (tlv.type == QDES_WIRE_TLV_KNOWN &&
+            !read_known(&message->known, &tlv)) {
             return QDES_WIRE_BAD_TLV;
         }
         if (tlv.type != QDES_WIRE_TLV_PEERS &&
@@ -114,7 +134,10 @@ QdesWireResult qdes_control_decode_peers(QdesPeersMessage *message,
             message->n_entries = tlv.size / QDES_ENTRY_SIZE;
         }
     }
-    return found ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
+    if (!found || (message->known.size && !message->is_request)) {
+        return QDES_WIRE_BAD_TLV;
+    }
+    return QDES_WIRE_OK;
 }
 
 QdesEntry qdes_control_entry(const QdesPeersMessage *message, unsigned i)
@@ -133,8 +156,9 @@ void qdes_control_put_entry(uint8_t p[QDES_ENTRY_SIZE], const QdesEntry *entry)
     qdes_put_be64(p + ENDPOINT_SIZE, entry->instance);
 }
 
-size_t qdes_control_encode_request(uint8_t data[QDES_PEERS_REQUEST_SIZE],
-                                   uint32_t netid, const QdesDigest *digest)
+size_t qdes_control_encode_request(uint8_t data[QDES_WIRE_CONTROL_MAX],
+                                   uint32_t netid, const QdesDigest *digest,
+                                   const QdesKnown *known)
 {
     uint8_t *p = data + QDES_WIRE_HEADER_SIZE;
     int i;
@@ -144,6 +168,16 @@ size_t qdes_control_encode_request(uint8_t data[QDES_PEERS_REQUEST_SIZE],
     for (i = 0; i < QDES_DIGEST_BUCKETS; i++) {
         qdes_put_be32(p, digest->bucket[i]);
         p += 4;
+    }
+    if (known->size) {
+        g_assert(known->size <= QDES_KNOWN_MAX);
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_KNOWN,
+                         KNOWN_HEAD_SIZE + known->size);
+        p[0] = known->parts;
+        p[1] = known->part;
+        qdes_put_be32(p + 2, known->salt);
+        memcpy(p + KNOWN_HEAD_SIZE, known->bits, known->size);
+        p += KNOWN_HEAD_SIZE + known->size;
     }
     return p - data;
 }

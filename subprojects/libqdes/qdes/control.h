@@ -5,7 +5,8 @@
  * An ECHO asks whoever is at an endpoint to return a nonce; the ECHO-REPLY
  * with it proves that somebody is there, and takes time that tells how far
  * away.  PEERS asks a peer whom it knows (with a digest of whom the asker
- * knows), or tells of them (with a list).  docs/protocol.md is the norm.
+ * knows, and perhaps a filter that finds each of those in it), or tells of
+ * them (with a list).  docs/protocol.md is the norm.
  *
  * In a sealed fabric, a CHALLENGE asks the sender of a session that is not
  * known whether it is there, and a RESPONSE, which is as long, says so.
@@ -24,12 +25,12 @@
 
 #define QDES_ECHO_SIZE 96       /* bytes of an ECHO, whole */
 #define QDES_ECHO_REPLY_SIZE 42 /* bytes of an ECHO-REPLY, whole */
-#define QDES_PEERS_REQUEST_SIZE 268 /* bytes of a PEERS with a digest, whole */
 #define QDES_CHALLENGE_SIZE 40  /* bytes of a CHALLENGE, whole, and plain */
 #define QDES_RESPONSE_SIZE 40   /* bytes of a RESPONSE */
 #define QDES_DIGEST_BUCKETS 64
 #define QDES_ENTRY_SIZE 26      /* bytes of an entry of a list */
 #define QDES_ENTRIES_MAX 45     /* of one datagram */
+#define QDES_KNOWN_MAX 900      /* bytes of a filter */
 
 /* An ECHO or ECHO-REPLY. */
 typedef struct QdesEcho {
@@ -49,9 +50,20 @@ typedef struct QdesDigest {
     uint32_t bucket[QDES_DIGEST_BUCKETS];
 } QdesDigest;
 
+/* A Bloom filter of those that the asker knows, of a part of all there are. */
+typedef struct QdesKnown {
+    uint8_t parts;              /* in how many all are divided */
+    uint8_t part;               /* which one this is */
+    uint32_t salt;              /* so that the next filter errs with others */
+    uint16_t size;              /* bytes of @bits, 1 to QDES_KNOWN_MAX; 0: there
+                                   is no filter */
+    const uint8_t *bits;        /* borrowed */
+} QdesKnown;
+
 typedef struct QdesPeersMessage {
     bool is_request;
     QdesDigest digest;          /* of a request */
+    QdesKnown known;            /* the same, in the datagram */
     unsigned n_entries;         /* else */
     const uint8_t *entries;     /* in the datagram */
 } QdesPeersMessage;
@@ -84,8 +96,9 @@ QdesEntry qdes_control_entry(const QdesPeersMessage *message, unsigned i);
 
 /* Write a whole PEERS: a request, or a list of 1 to QDES_ENTRIES_MAX entries.
  * Returns its bytes. */
-size_t qdes_control_encode_request(uint8_t data[QDES_PEERS_REQUEST_SIZE],
-                                   uint32_t netid, const QdesDigest *digest);
+size_t qdes_control_encode_request(uint8_t data[QDES_WIRE_CONTROL_MAX],
+                                   uint32_t netid, const QdesDigest *digest,
+                                   const QdesKnown *known);
 size_t qdes_control_encode_list(uint8_t data[QDES_WIRE_CONTROL_MAX],
                                 uint32_t netid, const QdesEntry *entries,
                                 unsigned n);

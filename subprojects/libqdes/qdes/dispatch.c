@@ -221,11 +221,15 @@ QdesSent qdes_fabric_send_trains(QdesFabric *f, QdesTrain *trains, unsigned n,
         }
         if (qdes_fabric_may_be_late(-ret) && ++tries < 3) {
             qdes_fabric_forget_unreachable(f);
-            if (!train->flood) {
+            if (tries == 2 && train->from) {
+                /* Perhaps it left this host. */
+                qdes_fabric_forget_from(f, train->slot, &train->to);
+                train->from = NULL;
+                tries = 0;
+            } else if (!train->flood) {
                 if (tries == 2 && is_unreachable(-ret) &&
                     qdes_fabric_is_known(f, train->slot, &train->to)) {
-                    QDES_COUNT(&f->stats, peers_unreachable);
-                    qdes_fabric_forget(f, train->slot);
+                    qdes_fabric_lose(f, train->slot);
                 }
                 if (!train->copy &&
                     !qdes_fabric_is_known(f, train->slot, &train->to)) {

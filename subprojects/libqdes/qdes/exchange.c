@@ -12,7 +12,10 @@
 
 #define MAX_REPLIES 500         /* ECHO-REPLYs in a second */
 #define MAX_LISTS 100           /* PEERS with a list, in a second */
-#define LISTS_EACH 8            /* in one answer */
+#define LISTS_EACH 6            /* in one answer: QDES_CANDIDATES_EACH */
+#define LISTS_BUSY (MAX_LISTS / 2) /* from here on, only one in an answer */
+#define MAX_ASKED 50            /* questions looked into, in a second: each
+                                   goes through all peers */
 
 bool qdes_rate_take(QdesRate *rate, unsigned max, int64_t now)
 {
@@ -44,6 +47,21 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
     qdes_fabric_arm_mesh(f, now);
 }
 
+/* How the peer in @slot sees us. */
+static void note_observed(QdesFabric *f, uint32_t slot,
+                          const QdesAddr *observed, int64_t now)
+{
+    uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
+    uint32_t before = qdes_peers_get(f->peers, slot)->observed;
+
+    f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
+    qdes_peers_set_observed(f->peers, slot, seen);
+    if (before && before != seen) {
+        /* Somebody new, from there. */
+        qdes_fabric_greet(f, slot, now);
+    }
+}
+
 static void take_echo(QdesFabric *f, const QdesEcho *echo,
                       const QdesAddr *from, size_t bytes, int64_t now)
 {
@@ -69,20 +87,11 @@ static void take_echo(QdesFabric *f, const QdesEcho *echo,
     } else if (qdes_fabric_send_control(f, from, data, size)) {
         QDES_COUNT(&f->stats, tx_echo_reply);
     }
-}
-
-/* How the peer in @slot sees us. */
-static void note_observed(QdesFabric *f, uint32_t slot,
-                          const QdesAddr *observed, int64_t now)
-{
-    uint32_t seen = qdes_addr_hash(observed, f->mesh.key[0]) | 1;
-    uint32_t before = qdes_peers_get(f->peers, slot)->observed;
-
-    f->mesh.behind_nat = !qdes_underlay_is_own(f->underlay, observed);
-    qdes_peers_set_observed(f->peers, slot, seen);
-    if (before && before != seen) {
-        /* Somebody new, from there. */
-        qdes_fabric_greet(f, slot, now);
+    /* It may have found us behind another mapping of our NAT before we did. */
+    slot = qdes_peers_find(f->peers, from);
+    if (slot != QDES_PEER_NONE && qdes_peers_get(f->peers, slot)->proven &&
+        !qdes_underlay_is_own(f->underlay, &echo->observed)) {
+        note_observed(f, slot, &echo->observed, now);
     }
 }
 
@@ -122,6 +131,7 @@ uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
         return slot;
     }
     QDES_COUNT(&f->stats, peers_proven);
+    qdes_candidates_reward(f->mesh.candidates);
     qdes_peers_set_seed(f->peers, slot, qdes_seeds_has(f->seeds, from));
     if (!qdes_peers_get(f->peers, slot)->rtt_us) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
@@ -137,9 +147,10 @@ uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
     return slot;
 }
 
-/* Tell the peer in @slot of those in @buckets, beginning anywhere. */
+/* Tell the peer in @slot of those in @buckets that it does not know, beginning
+ * anywhere. */
 static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
-                       int64_t now)
+                       const QdesKnown *known, int64_t now)
 {
     QdesAddr to = qdes_peers_get(f->peers, slot)->addr;
     uint32_t begin = f->host->random(f->opaque) %
@@ -149,18 +160,20 @@ static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
     uint32_t next = begin;
     bool again = false;
     unsigned n;
-    int i;
+    int i, most;
 
-    for (i = 0; i < LISTS_EACH; i++) {
+    /* Where all ask one, it is better to tell each a few; they go on. */
+    most = f->mesh.lists.n > LISTS_BUSY ? 1 : LISTS_EACH;
+    for (i = 0; i < most; i++) {
         if (again && next >= begin) {
             return;
         }
-        n = qdes_gossip_list(f->peers, slot, buckets, &next, entries,
+        n = qdes_gossip_list(f->peers, slot, buckets, known, &next, entries,
                              QDES_ENTRIES_MAX);
         if (n < QDES_ENTRIES_MAX && !again) {
             again = true;
             next = QDES_PEER_NONE;
-            n += qdes_gossip_list(f->peers, slot, buckets, &next,
+            n += qdes_gossip_list(f->peers, slot, buckets, known, &next,
                                   entries + n, QDES_ENTRIES_MAX - n);
         }
         if (n == 0) {
@@ -180,7 +193,7 @@ static void send_lists(QdesFabric *f, uint32_t slot, uint64_t buckets,
 }
 
 static void take_request(QdesFabric *f, uint32_t slot,
-                         const QdesDigest *theirs, int64_t now)
+                         const QdesPeersMessage *message, int64_t now)
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
     QdesDigest ours;
@@ -189,15 +202,16 @@ static void take_request(QdesFabric *f, uint32_t slot,
     if (!f->link_up) {
         return;
     }
-    if (peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) {
+    if ((peer->answered && now - peer->answered < QDES_ANSWER_EVERY_MS) ||
+        !qdes_rate_take(&f->mesh.asked, MAX_ASKED, now)) {
         QDES_COUNT(&f->stats, peers_unanswered);
         return;
     }
     qdes_peers_set_answered(f->peers, slot, now);
     qdes_gossip_digest(&ours, f->peers, slot);
-    differ = qdes_gossip_differ(&ours, theirs);
+    differ = qdes_gossip_differ(&ours, &message->digest);
     if (differ) {
-        send_lists(f, slot, differ, now);
+        send_lists(f, slot, differ, &message->known, now);
     }
 }
 
@@ -267,7 +281,7 @@ static void take_peers(QdesFabric *f, const QdesPeersMessage *message,
     }
     qdes_fabric_hear_again(f, from, now);
     if (message->is_request) {
-        take_request(f, slot, &message->digest, now);
+        take_request(f, slot, message, now);
         return;
     }
     for (i = 0; i < message->n_entries; i++) {

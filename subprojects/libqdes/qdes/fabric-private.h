@@ -98,6 +98,7 @@ typedef struct QdesReceive {
     int n, next;                /* trains */
     size_t offset;              /* in the next one */
     bool by_group;
+    const QdesRxTrain *train;   /* which is worked off now, or NULL */
     bool alone;                 /* it is a single datagram */
     uint32_t slot;              /* of its sender, if known already */
     bool teaches;               /* that one, where MAC addresses are */
@@ -130,6 +131,10 @@ typedef struct QdesMesh {
     uint32_t n_unicast;         /* proven peers that hear of us by unicast
                                    only, as counted last */
     uint32_t n_group;           /* all other proven ones */
+    struct {
+        uint32_t slot;          /* the last one counted */
+        uint32_t n_unicast, n_group; /* so far */
+    } count;
     int64_t next_count;
     int64_t next_unicast;       /* a turn of the first kind of peers ... */
     uint32_t unicast_slot;      /* after this slot */
@@ -142,8 +147,11 @@ typedef struct QdesMesh {
     uint32_t seed_cursor;
     int64_t next_request;
     unsigned requests;
+    unsigned sweep;             /* so many more requests with a filter */
+    uint8_t part;               /* of the next one of those */
     QdesRate replies;
     QdesRate lists;
+    QdesRate asked;
     bool behind_nat;            /* peers see us at an address that we lack */
 } QdesMesh;
 
@@ -270,6 +278,16 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
 bool qdes_fabric_is_known(const QdesFabric *f, uint32_t slot,
                           const QdesAddr *addr);
 
+/* The address of ours from which the peer in @slot is sent to, if it is still
+ * the one at @to, may be gone: routes shall say. */
+static inline void qdes_fabric_forget_from(QdesFabric *f, uint32_t slot,
+                                           const QdesAddr *to)
+{
+    if (qdes_peers_find(f->peers, to) == slot) {
+        qdes_peers_set_at(f->peers, slot, NULL, 0);
+    }
+}
+
 /* Does who is there accept unfinished checksums? */
 bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
 
@@ -371,8 +389,8 @@ bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
 bool qdes_fabric_send_datagram(QdesFabric *f, const QdesAddr *to,
                                const uint8_t *data, size_t size);
 
-/* Send a HELLO to @to, NULL: to the group. */
-void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+/* Send a HELLO to @to, NULL: to the group.  @asks: for one in return. */
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard);
 
 /*
@@ -384,6 +402,9 @@ bool qdes_fabric_may_be_late(int err);
 
 /* The peer in @slot is gone, and all that leads to it. */
 void qdes_fabric_forget(QdesFabric *f, uint32_t slot);
+
+/* The peer in @slot cannot be reached: forget it, but for where it was. */
+void qdes_fabric_lose(QdesFabric *f, uint32_t slot);
 
 /* Forget all peers that the network has reported unreachable. */
 void qdes_fabric_forget_unreachable(QdesFabric *f);
@@ -408,6 +429,9 @@ void qdes_fabric_stop_seeds(QdesFabric *f);
 
 /* Have looked up what is due. */
 void qdes_fabric_look_up_seeds(QdesFabric *f, int64_t now);
+
+/* Interfaces may have other indices: link-local seeds go by their names. */
+void qdes_fabric_rescope_seeds(QdesFabric *f, int64_t now);
 
 /* If @fd is about that, take the answers and return true. */
 bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now);

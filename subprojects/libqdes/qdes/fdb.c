@@ -4,6 +4,10 @@
  * all entries by age, each owner's entries by age, and the unused ones.
  * Owners with the same number of entries are on one list, so that one with
  * the most is found without a search.
+ *
+ * What was never used is 0, so that making a table touches none of its memory:
+ * numbers in the hash are slots + 1, and lists of owners, and of counts, begin
+ * to be lists with the first of their members.
  */
 
 #include "qdes/fdb.h"
@@ -30,9 +34,9 @@ struct QdesFdb {
     QdesFdbTotals totals;
 
     QdesFdbEntry *entries;
-    uint32_t *buckets;          /* first slot of each hash chain */
+    uint32_t *buckets;          /* first slot of each hash chain, plus 1 */
     uint32_t bucket_mask;
-    QdesLink *hash_links;       /* only next is used */
+    uint32_t *hash_next;        /* slots plus 1 */
     QdesLink *age_links;
     QdesLink *owner_links;      /* of an unused slot: the list of those */
     QdesChain by_age;
@@ -41,6 +45,7 @@ struct QdesFdb {
     Owner *owners;
     QdesLink *count_links;      /* through owners */
     QdesChain *by_count;        /* owners with so many entries, from 1 on */
+    uint32_t n_counts;          /* the last of those lists that was used */
     uint32_t max_count;         /* the largest number that an owner has */
 };
 
@@ -49,7 +54,6 @@ QdesFdb *qdes_fdb_new(uint32_t max_entries, uint32_t max_owners,
 {
     QdesFdb *fdb = g_new0(QdesFdb, 1);
     uint32_t n_buckets = 1;
-    uint32_t i;
 
     g_assert(max_entries > 0 && max_owners > 0 && ageing_ms > 0);
     while (n_buckets < max_entries) {
@@ -61,23 +65,16 @@ QdesFdb *qdes_fdb_new(uint32_t max_entries, uint32_t max_owners,
     fdb->max_per_owner = MAX(max_entries / 2, 1);
     fdb->max_owners = max_owners;
     fdb->entries = g_new0(QdesFdbEntry, max_entries);
-    fdb->buckets = g_new(uint32_t, n_buckets);
-    memset(fdb->buckets, 0xff, n_buckets * sizeof(*fdb->buckets));
+    fdb->buckets = g_new0(uint32_t, n_buckets);
     fdb->bucket_mask = n_buckets - 1;
-    fdb->hash_links = g_new0(QdesLink, max_entries);
+    fdb->hash_next = g_new0(uint32_t, max_entries);
     fdb->age_links = g_new0(QdesLink, max_entries);
     fdb->owner_links = g_new0(QdesLink, max_entries);
     fdb->by_age = QDES_CHAIN_EMPTY;
     fdb->unused = QDES_CHAIN_EMPTY;
-    fdb->owners = g_new(Owner, max_owners);
+    fdb->owners = g_new0(Owner, max_owners);
     fdb->count_links = g_new0(QdesLink, max_owners);
-    for (i = 0; i < max_owners; i++) {
-        fdb->owners[i] = (Owner) { .entries = QDES_CHAIN_EMPTY };
-    }
-    fdb->by_count = g_new(QdesChain, fdb->max_per_owner + 1);
-    for (i = 0; i <= fdb->max_per_owner; i++) {
-        fdb->by_count[i] = QDES_CHAIN_EMPTY;
-    }
+    fdb->by_count = g_new0(QdesChain, fdb->max_per_owner + 1);
     return fdb;
 }
 
@@ -91,7 +88,7 @@ void qdes_fdb_free(QdesFdb *fdb)
     g_free(fdb->owners);
     g_free(fdb->owner_links);
     g_free(fdb->age_links);
-    g_free(fdb->hash_links);
+    g_free(fdb->hash_next);
     g_free(fdb->buckets);
     g_free(fdb->entries);
     g_free(fdb);
@@ -107,13 +104,13 @@ static uint32_t *bucket_of(const QdesFdb *fdb, const uint8_t *mac)
 
 static uint32_t find(const QdesFdb *fdb, const uint8_t *mac)
 {
-    uint32_t slot = *bucket_of(fdb, mac);
+    uint32_t next = *bucket_of(fdb, mac);
 
-    while (slot != QDES_CHAIN_NIL &&
-           memcmp(fdb->entries[slot].mac, mac, QDES_MAC_SIZE) != 0) {
-        slot = fdb->hash_links[slot].next;
+    while (next && memcmp(fdb->entries[next - 1].mac, mac,
+                          QDES_MAC_SIZE) != 0) {
+        next = fdb->hash_next[next - 1];
     }
-    return slot;
+    return next ? next - 1 : QDES_CHAIN_NIL;
 }
 
 static bool is_old(const QdesFdb *fdb, uint32_t slot, int64_t now)
@@ -130,6 +127,9 @@ static void recount(QdesFdb *fdb, uint32_t owner, int step)
         qdes_chain_remove(&fdb->by_count[o->count], fdb->count_links, owner);
     }
     o->count += step;
+    if (o->count > fdb->n_counts) {
+        fdb->by_count[++fdb->n_counts] = QDES_CHAIN_EMPTY;
+    }
     if (o->count) {
         qdes_chain_append(&fdb->by_count[o->count], fdb->count_links, owner);
     }
@@ -144,6 +144,9 @@ static void recount(QdesFdb *fdb, uint32_t owner, int step)
 static void attach(QdesFdb *fdb, uint32_t slot, uint32_t owner)
 {
     fdb->entries[slot].owner = owner;
+    if (!fdb->owners[owner].count) {
+        fdb->owners[owner].entries = QDES_CHAIN_EMPTY;
+    }
     qdes_chain_append(&fdb->owners[owner].entries, fdb->owner_links, slot);
     recount(fdb, owner, 1);
 }
@@ -160,10 +163,10 @@ static void forget(QdesFdb *fdb, uint32_t slot)
 {
     uint32_t *next = bucket_of(fdb, fdb->entries[slot].mac);
 
-    while (*next != slot) {
-        next = &fdb->hash_links[*next].next;
+    while (*next != slot + 1) {
+        next = &fdb->hash_next[*next - 1];
     }
-    *next = fdb->hash_links[slot].next;
+    *next = fdb->hash_next[slot];
     qdes_chain_remove(&fdb->by_age, fdb->age_links, slot);
     detach(fdb, slot);
     qdes_chain_append(&fdb->unused, fdb->owner_links, slot);
@@ -213,8 +216,8 @@ static void learn_new(QdesFdb *fdb, const uint8_t *mac, uint32_t owner,
     memcpy(fdb->entries[slot].mac, mac, QDES_MAC_SIZE);
     fdb->entries[slot].moves = 0;
     fdb->entries[slot].heard = now;
-    fdb->hash_links[slot].next = *bucket;
-    *bucket = slot;
+    fdb->hash_next[slot] = *bucket;
+    *bucket = slot + 1;
     qdes_chain_append(&fdb->by_age, fdb->age_links, slot);
     attach(fdb, slot, owner);
     fdb->size++;
@@ -276,11 +279,25 @@ const QdesFdbEntry *qdes_fdb_lookup(const QdesFdb *fdb,
     return &fdb->entries[slot];
 }
 
+void qdes_fdb_move_owner(QdesFdb *fdb, uint32_t from, uint32_t to)
+{
+    uint32_t slot;
+
+    g_assert(from != to);
+    while ((slot = fdb->owners[from].entries.head) != QDES_CHAIN_NIL) {
+        detach(fdb, slot);
+        make_room(fdb, to, false);
+        attach(fdb, slot, to);
+        fdb->entries[slot].moves++;
+        fdb->totals.moved++;
+    }
+}
+
 size_t qdes_fdb_flush_owner(QdesFdb *fdb, uint32_t owner)
 {
     size_t n = 0;
 
-    while (fdb->owners[owner].entries.head != QDES_CHAIN_NIL) {
+    while (fdb->owners[owner].count) {
         forget(fdb, fdb->owners[owner].entries.head);
         n++;
     }

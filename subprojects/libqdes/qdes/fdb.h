@@ -27,7 +27,7 @@
  * never found, even before qdes_fdb_age() removes it.
  *
  * Cost: all operations but flush, age and foreach take constant time.  All
- * memory is taken at creation: about 56 bytes for each possible entry, which
+ * memory is taken at creation: about 52 bytes for each possible entry, which
  * the system backs as it is used.  The hash is seeded, so that a sender
  * cannot aim at one bucket.
  *
@@ -96,6 +96,9 @@ const QdesFdbEntry *qdes_fdb_lookup(const QdesFdb *fdb,
 
 /* Forget all entries of @owner.  Returns their number. */
 size_t qdes_fdb_flush_owner(QdesFdb *fdb, uint32_t owner);
+
+/* All that is behind the owner @from is behind @to from now on. */
+void qdes_fdb_move_owner(QdesFdb *fdb, uint32_t from, uint32_t to);
 
 /* Forget the entry of @mac.  Returns whether there was one. */
 bool qdes_fdb_flush_mac(QdesFdb *fdb, const uint8_t mac[QDES_MAC_SIZE]);

@@ -10,17 +10,22 @@
 
 #include "qdes/fabric-private.h"
 
+#include <string.h>
+
 #include "qdes/gossip.h"
 
 #define PER_PEER_MS 50          /* of the interval of a round */
 #define MAX_INTERVAL_MS 200000
 #define NAT_INTERVAL_MS 15000   /* mappings hold for 30 s at the least */
 #define HURRY_MS 20             /* from one to the next, where there is news */
-#define COUNT_MS 1000           /* how late changes by mere time may come */
+#define COUNT_MS 1000           /* how late changes by mere time may come ... */
+#define COUNT_SLOTS 2048        /* for each of so many peers */
 #define LATE_MAX 5              /* turns made up for in one go */
 #define SEED_MIN_MS 1000        /* from the first round of seeds to the next */
 #define SEED_SKIPS 256          /* seeds looked at in one go */
 #define FIRST_REQUEST_MS 100
+#define REQUESTS_SPARE 3        /* two that may stay without an answer, and one
+                                   without a filter */
 #define REQUEST_BUSY 32         /* candidates that are to be tried first */
 
 int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now)
@@ -92,7 +97,23 @@ void qdes_fabric_greet(QdesFabric *f, uint32_t slot, int64_t now)
         heard = QDES_GROUP_NOT_HEARD;
     }
     qdes_peers_set_greeted(f->peers, slot, now);
-    qdes_fabric_send_hello(f, &to, heard);
+    /* Who is proven and says nothing may not know that we forgot it. */
+    qdes_fabric_send_hello(f, &to, !peer->alive, heard);
+}
+
+/* All have been counted. */
+static void end_count(QdesFabric *f)
+{
+    QdesMesh *mesh = &f->mesh;
+    int64_t interval;
+
+    mesh->n_unicast = mesh->count.n_unicast;
+    mesh->n_group = mesh->count.n_group;
+    memset(&mesh->count, 0, sizeof(mesh->count));
+    interval = qdes_fabric_interval(f);
+    qdes_candidates_set_interval(mesh->candidates, interval);
+    qdes_peers_set_patience(f->peers, interval > QDES_HELLO_MS ?
+                                      QDES_HOLDS * interval : 0);
 }
 
 /* What depends on time alone: whom the group reaches, and how many. */
@@ -100,28 +121,28 @@ static void take_count(QdesFabric *f, int64_t now)
 {
     bool seeds = qdes_seeds_n_endpoints(f->seeds) > 0;
     QdesMesh *mesh = &f->mesh;
-    uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
-    int64_t interval;
+    uint32_t slot;
+    int i;
 
-    mesh->n_unicast = 0;
-    mesh->n_group = 0;
-    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+    mesh->next_count = now + COUNT_MS;
+    for (i = 0; i < COUNT_SLOTS; i++) {
+        slot = qdes_peers_next(f->peers, mesh->count.slot);
+        if (slot == QDES_PEER_NONE) {
+            end_count(f);
+            return;
+        }
+        mesh->count.slot = slot;
         peer = qdes_peers_get(f->peers, slot);
         qdes_peers_set_seed(f->peers, slot, seeds &&
                             qdes_seeds_has(f->seeds, &peer->addr));
         qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
         if (is_unicast(f, slot, now)) {
-            mesh->n_unicast++;
+            mesh->count.n_unicast++;
         } else if (peer->proven) {
-            mesh->n_group++;
+            mesh->count.n_group++;
         }
     }
-    interval = qdes_fabric_interval(f);
-    qdes_candidates_set_interval(mesh->candidates, interval);
-    qdes_peers_set_patience(f->peers, interval > QDES_HELLO_MS ?
-                                      QDES_HOLDS * interval : 0);
-    mesh->next_count = now + COUNT_MS;
 }
 
 /* The next proven peer after *@cursor, round and round, that is reached by
@@ -306,23 +327,51 @@ static uint32_t draw_peer(QdesFabric *f)
     return QDES_PEER_NONE;
 }
 
-void qdes_fabric_ask_peer(QdesFabric *f, uint32_t slot)
+static void send_request(QdesFabric *f, uint32_t slot, const QdesKnown *known)
 {
     QdesAddr to = qdes_peers_get(f->peers, slot)->addr;
-    uint8_t data[QDES_PEERS_REQUEST_SIZE];
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
     QdesDigest digest;
     size_t size;
 
     qdes_gossip_digest(&digest, f->peers, slot);
-    size = qdes_control_encode_request(data, f->config.netid, &digest);
+    size = qdes_control_encode_request(data, f->config.netid, &digest, known);
     if (qdes_fabric_send_control(f, &to, data, size)) {
         QDES_COUNT(&f->stats, tx_peers);
     }
 }
 
-static void ask_for_peers(QdesFabric *f, int64_t now)
+void qdes_fabric_ask_peer(QdesFabric *f, uint32_t slot)
+{
+    QdesKnown all = { .size = 0 };
+
+    send_request(f, slot, &all);
+}
+
+/* The filter of the next part.  There is none where nothing new was told of
+ * late, nor in the last request of a sweep, as filters err. */
+static void make_filter(QdesFabric *f, QdesKnown *known,
+                        uint8_t bits[QDES_KNOWN_MAX], uint32_t partner)
 {
     QdesMesh *mesh = &f->mesh;
+
+    known->size = 0;
+    if (mesh->sweep) {
+        mesh->sweep--;
+    }
+    if (mesh->sweep) {
+        known->parts = qdes_gossip_parts(f->peers);
+        known->part = mesh->part++ % known->parts;
+        known->salt = f->host->random(f->opaque);
+        qdes_gossip_known(known, bits, f->peers, partner);
+    }
+}
+
+static void ask_for_peers(QdesFabric *f, int64_t now)
+{
+    uint8_t bits[QDES_KNOWN_MAX];
+    QdesMesh *mesh = &f->mesh;
+    QdesKnown known;
     uint32_t slot;
 
     if (qdes_candidates_fresh(mesh->candidates) > REQUEST_BUSY) {
@@ -335,9 +384,27 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
         mesh->requests = 0;
         return;
     }
-    qdes_fabric_ask_peer(f, slot);
-    mesh->next_request = now + jitter(f, qdes_fabric_interval(f) /
-                                         (mesh->requests++ ? 1 : 2));
+    make_filter(f, &known, bits, slot);
+    send_request(f, slot, &known);
+    mesh->next_request = now + (mesh->sweep ? COUNT_MS :
+                                jitter(f, qdes_fabric_interval(f) /
+                                          (mesh->requests++ ? 1 : 2)));
+}
+
+/*
+ * A port that is proven at another endpoint than before may have moved: its
+ * address has changed, or its NAT's mapping.  Its new place is sure, the old
+ * one may be nobody's; so its MAC addresses are there from now on, also those
+ * that have nothing to say as long as nothing comes to them.
+ */
+static void follow(QdesFabric *f, uint32_t slot)
+{
+    uint32_t other = QDES_PEER_NONE;
+
+    while ((other = qdes_peers_next_same(f->peers, slot, other)) !=
+           QDES_PEER_NONE) {
+        qdes_fdb_move_owner(f->fdb, other, slot);
+    }
 }
 
 void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
@@ -345,6 +412,7 @@ void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
     QdesMesh *mesh = &f->mesh;
 
+    follow(f, slot);
     if (is_unicast(f, slot, now)) {
         mesh->n_unicast++;
         if (mesh->next_unicast == INT64_MAX) {
@@ -364,9 +432,9 @@ void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
 
 void qdes_fabric_note_list(QdesFabric *f, int64_t now)
 {
-    /* There may be more where that came from. */
-    f->mesh.next_request = MIN(f->mesh.next_request,
-                               now + QDES_ANSWER_EVERY_MS + COUNT_MS);
+    /* There may be more: ask until all parts bring nothing new. */
+    f->mesh.sweep = qdes_gossip_parts(f->peers) + REQUESTS_SPARE;
+    f->mesh.next_request = MIN(f->mesh.next_request, now + COUNT_MS);
     qdes_fabric_arm_mesh(f, now);
 }
 
@@ -376,6 +444,7 @@ void qdes_fabric_hurry(QdesFabric *f, int64_t now)
         f->mesh.hurry = f->mesh.n_unicast;
         f->mesh.next_unicast = now;
     }
+    qdes_candidates_hurry(f->mesh.candidates, now);
     qdes_fabric_contact_seeds(f, now);
 }
 
@@ -437,6 +506,7 @@ void qdes_fabric_start_mesh(QdesFabric *f, int64_t now)
     mesh->next_unicast = INT64_MAX;
     mesh->next_group = INT64_MAX;
     mesh->next_request = INT64_MAX;
+    mesh->sweep = 1 + REQUESTS_SPARE;
     mesh->next_seed = INT64_MAX;
     qdes_fabric_start_detours(f);
     if (qdes_seeds_n_endpoints(f->seeds)) {

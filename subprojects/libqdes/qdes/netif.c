@@ -187,6 +187,11 @@ static void set_addr(QdesNetif *netif, const struct ifaddrs *all,
     }
 }
 
+static bool is_running(const struct ifaddrs *ifa)
+{
+    return (ifa->ifa_flags & IFF_UP) && (ifa->ifa_flags & IFF_RUNNING);
+}
+
 void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
                      GArray *own)
 {
@@ -225,13 +230,11 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
     }
     set_addr(netif, all, config);
     set_mtu(netif);
-    if (own) {
-        g_array_set_size(own, 0);
-        for (ifa = all; ifa; ifa = ifa->ifa_next) {
-            if (interface_addr(&addr, ifa)) {
-                addr.port = 0;
-                g_array_append_val(own, addr);
-            }
+    g_array_set_size(own, 0);
+    for (ifa = all; ifa; ifa = ifa->ifa_next) {
+        if (interface_addr(&addr, ifa)) {
+            addr.port = is_running(ifa);
+            g_array_append_val(own, addr);
         }
     }
     if (all) {

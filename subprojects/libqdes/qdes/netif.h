@@ -35,8 +35,8 @@ typedef struct QdesNetif {
 /*
  * The interface of the group, as things are now.  @route is the index of the
  * interface to which the route for the group leads, 0: there is none, -1: not
- * known.  Where @own is not NULL, it is filled with all IP addresses of this
- * host (QdesAddr, port 0).
+ * known.  @own is filled with all IP addresses of this host (QdesAddr, port
+ * 1 if its interface is running, else 0).
  */
 void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
                      GArray *own);

@@ -270,6 +270,23 @@ void qdes_peers_presume_alive(QdesPeers *peers, uint32_t slot, int64_t hold_ms,
     peers->slots[slot].peer.hold_ms = hold_ms;
 }
 
+const QdesAddr *qdes_peers_at(const QdesPeers *peers, uint32_t slot)
+{
+    const Slot *s = &peers->slots[slot];
+
+    return slot != QDES_PEER_NONE && s->used &&
+           qdes_addr_is_set(&s->peer.at) ? &s->peer.at : NULL;
+}
+
+void qdes_peers_set_at(QdesPeers *peers, uint32_t slot, const QdesAddr *at,
+                       int64_t now)
+{
+    QdesPeer *peer = &peers->slots[slot].peer;
+
+    peer->at = at ? *at : (QdesAddr) { .port = 0 };
+    peer->at_heard = now;
+}
+
 QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
                               const QdesWireHello *hello)
 {
@@ -431,6 +448,22 @@ uint32_t qdes_peers_find_instance(const QdesPeers *peers, uint64_t instance)
            !can_have_copies(peers, slot, instance)) {
         slot = peers->instance_next[slot];
     }
+    return slot;
+}
+
+uint32_t qdes_peers_next_same(const QdesPeers *peers, uint32_t self,
+                              uint32_t slot)
+{
+    uint64_t instance = peers->slots[self].peer.instance;
+
+    if (!peers->slots[self].has_instance) {
+        return QDES_PEER_NONE;
+    }
+    do {
+        slot = slot == QDES_PEER_NONE ? *instance_bucket(peers, instance)
+                                      : peers->instance_next[slot];
+    } while (slot != QDES_PEER_NONE &&
+             (slot == self || peers->slots[slot].peer.instance != instance));
     return slot;
 }
 

@@ -68,6 +68,9 @@ typedef struct QdesPeer {
     uint32_t room;              /* bytes of the longest datagram that its path
                                    carries whole */
     uint32_t room_as_of;        /* when that was found; the caller's count */
+    QdesAddr at;                /* the address of ours that it sends to, and
+                                   so is sent to from; ::, not known */
+    int64_t at_heard;           /* ms, when that was so last */
     bool copy;                  /* floods reach it only by unicast copies */
 
     bool seed;                  /* the user listed it */
@@ -127,6 +130,14 @@ const QdesPeer *qdes_peers_get(const QdesPeers *peers, uint32_t slot);
 void qdes_peers_set_room(QdesPeers *peers, uint32_t slot, uint32_t room,
                          uint32_t as_of);
 
+/* The address of ours from which to send to the peer in @slot; NULL: nobody
+ * knows, or it is gone. */
+const QdesAddr *qdes_peers_at(const QdesPeers *peers, uint32_t slot);
+
+/* The peer in @slot sends to our address @at, NULL: nobody knows. */
+void qdes_peers_set_at(QdesPeers *peers, uint32_t slot, const QdesAddr *at,
+                       int64_t now);
+
 /* Whether the peer in @slot gets copies of what is flooded; not when new. */
 void qdes_peers_set_copy(QdesPeers *peers, uint32_t slot, bool copy);
 
@@ -164,6 +175,11 @@ bool qdes_peers_prove(QdesPeers *peers, uint32_t slot, int64_t now);
 /* An alive peer with this instance, one that is proven, too; QDES_PEER_NONE. */
 uint32_t qdes_peers_find_alive(const QdesPeers *peers, uint64_t instance);
 uint32_t qdes_peers_find_instance(const QdesPeers *peers, uint64_t instance);
+
+/* The next peer after @slot with the instance of the one in @self, itself left
+ * out; QDES_PEER_NONE after the last, and to begin with. */
+uint32_t qdes_peers_next_same(const QdesPeers *peers, uint32_t self,
+                              uint32_t slot);
 
 /* An ECHO went to the peer in @slot; its reply came, after @rtt_us. */
 void qdes_peers_echo_sent(QdesPeers *peers, uint32_t slot);

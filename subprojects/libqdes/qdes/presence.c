@@ -50,6 +50,13 @@ static void remember_silent(QdesFabric *f, uint32_t slot)
     }
 }
 
+void qdes_fabric_lose(QdesFabric *f, uint32_t slot)
+{
+    remember_silent(f, slot);
+    QDES_COUNT(&f->stats, peers_unreachable);
+    qdes_fabric_forget(f, slot);
+}
+
 void qdes_fabric_forget_unreachable(QdesFabric *f)
 {
     QdesAddr addr;
@@ -62,9 +69,7 @@ void qdes_fabric_forget_unreachable(QdesFabric *f)
         }
         slot = qdes_peers_find(f->peers, &addr);
         if (slot != QDES_PEER_NONE) {
-            remember_silent(f, slot);
-            QDES_COUNT(&f->stats, peers_unreachable);
-            qdes_fabric_forget(f, slot);
+            qdes_fabric_lose(f, slot);
         }
     }
 }
@@ -170,14 +175,58 @@ void qdes_fabric_presume_seed(QdesFabric *f, const QdesAddr *addr, int64_t now)
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
 }
 
-uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
-                                int64_t now)
+/*
+ * The address of ours to which what is worked off now was sent; NULL: it does
+ * not matter here, or cannot be known.
+ */
+static const QdesAddr *sent_at(const QdesFabric *f)
 {
+    const QdesRxTrain *train = f->rx.train;
+
+    return train && !f->rx.by_group && qdes_addr_is_set(&train->at) ?
+           &train->at : NULL;
+}
+
+/*
+ * What goes to the peer in @slot shall come from where it sends to, as nothing
+ * else passes its firewall.  If it knows several addresses of ours, its frames
+ * tell which one it uses; to the others it only says HELLO from time to time.
+ */
+static void note_at(QdesFabric *f, uint32_t slot, bool is_frame, int64_t now)
+{
+    const QdesAddr *at = sent_at(f);
+    const QdesPeer *peer;
+
+    if (!at) {
+        return;
+    }
+    peer = qdes_peers_get(f->peers, slot);
+    if (qdes_addr_equal(&peer->at, at) ||
+        ((is_frame || !qdes_addr_is_set(&peer->at) ||
+          now - peer->at_heard >= QDES_HOLD_MS) &&
+         qdes_underlay_sends_from(f->underlay, at))) {
+        qdes_peers_set_at(f->peers, slot, at, now);
+    }
+}
+
+static uint32_t hear_again(QdesFabric *f, const QdesAddr *from, bool is_frame,
+                           int64_t now)
+{
+    uint32_t slot;
+
     if (qdes_peers_find(f->peers, from) == QDES_PEER_NONE &&
         qdes_fabric_has_departed(f, from, now)) {
         return QDES_PEER_NONE;
     }
-    return note_heard(f, from, now);
+    slot = note_heard(f, from, now);
+    note_at(f, slot, is_frame, now);
+    return slot;
+}
+
+uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
+                                int64_t now)
+{
+    return hear_again(f, from, false, now);
 }
 
 /* Is it worth while to send an ECHO to the peer in @slot, to prove it? */
@@ -201,7 +250,7 @@ static void hear_by_group(QdesFabric *f, uint32_t slot, int64_t now)
 uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
                           size_t bytes, int64_t now, bool *teaches)
 {
-    uint32_t slot = qdes_fabric_hear_again(f, from, now);
+    uint32_t slot = hear_again(f, from, true, now);
 
     *teaches = false;
     if (slot == QDES_PEER_NONE) {
@@ -236,6 +285,19 @@ void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now)
 
 /* HELLO and BYE */
 
+/* An answer comes from where the question was sent to. */
+static const QdesAddr *control_from(const QdesFabric *f, const QdesAddr *to)
+{
+    const QdesAddr *at = sent_at(f);
+
+    if (!to) {
+        return NULL;
+    }
+    return at && qdes_addr_equal(to, &f->rx.train->from) &&
+           qdes_underlay_sends_from(f->underlay, at) ? at :
+           qdes_peers_at(f->peers, qdes_peers_find(f->peers, to));
+}
+
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size)
 {
@@ -249,16 +311,23 @@ bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
 bool qdes_fabric_send_datagram(QdesFabric *f, const QdesAddr *to,
                                const uint8_t *data, size_t size)
 {
+    const QdesAddr *from = control_from(f, to);
     int ret = -EAGAIN;
     int try;
 
     /* The first error may be one of an earlier datagram. */
-    for (try = 0; try < 2; try++) {
-        ret = qdes_underlay_send_one(f->underlay, to, data, size);
+    for (try = 0; try < 3; try++) {
+        ret = qdes_underlay_send_one(f->underlay, to, from, data, size);
         if (ret == 0 || !qdes_fabric_may_be_late(-ret)) {
             break;
         }
         qdes_fabric_forget_unreachable(f);
+        if (try == 1) {
+            if (!from) {
+                break;
+            }
+            from = NULL;        /* it may have left this host */
+        }
     }
     if (ret < 0) {
         QDES_COUNT(&f->stats, tx_control_errors);
@@ -289,7 +358,7 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
                                   &hello);
 }
 
-void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
+void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard)
 {
     uint64_t instances[QDES_WIRE_RELAY_MAX];
@@ -298,7 +367,7 @@ void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to,
     uint32_t slot = to ? qdes_peers_find(f->peers, to) : QDES_PEER_NONE;
     unsigned n;
 
-    if (!to) {
+    if (asks) {
         /* Longer than an answer and an ECHO, so that both may be sent. */
         size = qdes_wire_pad(data, size, QDES_WIRE_HELLO_PADDED);
     } else if (slot != QDES_PEER_NONE &&
@@ -316,7 +385,7 @@ void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
     int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
 
     if (f->link_up && f->config.has_group) {
-        qdes_fabric_send_hello(f, NULL, QDES_GROUP_UNSAID);
+        qdes_fabric_send_hello(f, NULL, true, QDES_GROUP_UNSAID);
     }
     f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
     qdes_fabric_arm(f, f->next_hello);
@@ -353,6 +422,7 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     bool is_missed = peer->told != QDES_GROUP_HEARD &&
                      !qdes_peers_hears_group(f->peers, slot, now);
 
+    note_at(f, slot, false, now);
     watch_expiry(f, slot);
     if (f->sealing) {
         qdes_sealing_note_hello(f, slot);
@@ -382,11 +452,14 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     }
     /*
      * What came by unicast is not answered, so that an answer never is; but
-     * for one that was restarted, which cannot know us any more.
+     * for one that was restarted, which cannot know us any more, and one that
+     * has forgotten us, which we did not notice.
      */
     if (f->link_up &&
         (by_group ? news != QDES_PEER_SAME || is_missed :
-         news == QDES_PEER_RESTARTED && peer->proven)) {
+         peer->proven && (news == QDES_PEER_RESTARTED ||
+                          (news == QDES_PEER_SAME &&
+                           bytes >= QDES_WIRE_HELLO_PADDED)))) {
         answer(f, slot, now);
     }
     slot = qdes_peers_find(f->peers, from);
@@ -497,6 +570,20 @@ void qdes_fabric_report_group(QdesFabric *f)
     }
 }
 
+/* Where an address cannot be sent from any more, let routes say. */
+static void forget_from(QdesFabric *f)
+{
+    uint32_t slot = QDES_PEER_NONE;
+    const QdesAddr *at;
+
+    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
+        at = qdes_peers_at(f->peers, slot);
+        if (at && !qdes_underlay_sends_from(f->underlay, at)) {
+            qdes_peers_set_at(f->peers, slot, NULL, 0);
+        }
+    }
+}
+
 void qdes_fabric_refresh(QdesFabric *f, int64_t now)
 {
     QdesRefresh result = qdes_underlay_refresh(f->underlay);
@@ -504,6 +591,11 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     f->refresh_at = INT64_MAX;
     f->paths++;
     if (result == QDES_REFRESH_SAME) {
+        return;
+    }
+    qdes_fabric_rescope_seeds(f, now);
+    forget_from(f);
+    if (result == QDES_REFRESH_ELSEWHERE) {
         return;
     }
     if (result == QDES_REFRESH_JOINED) {

@@ -512,6 +512,7 @@ static void work_off_trains(QdesFabric *f, int64_t now)
             rx->src = NULL;
             rx->alone = train->size <= train->segment;
         }
+        rx->train = train;
         do {
             size = MIN(train->segment, train->size - rx->offset);
             if (!input(f, train->data + rx->offset, size, &train->from,
@@ -532,6 +533,7 @@ static void work_off_trains(QdesFabric *f, int64_t now)
             rx->offset = 0;
         }
     }
+    rx->train = NULL;
     while (!f->paused && deliver_next(f, now)) {
         /* Nothing waits for more to come. */
     }

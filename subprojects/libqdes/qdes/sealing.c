@@ -49,7 +49,7 @@ typedef struct Key {
 
 typedef struct Held {
     QdesSealHead head;
-    QdesAddr from;
+    QdesAddr from, at;          /* as QdesRxTrain has them */
     bool by_group;
     bool is_ready;              /* its session is accepted */
     bool handed;                /* laid out as if it had been read */
@@ -738,6 +738,7 @@ static void hold(QdesFabric *f, const QdesSealHead *head,
     *held = (Held) {
         .head = *head,
         .from = *from,
+        .at = f->rx.train->at,
         .by_group = f->rx.by_group,
         .when = now,
         .offset = s->held_used,
@@ -773,9 +774,13 @@ bool qdes_sealing_next_held(QdesFabric *f, int64_t now)
         held->handed = true;
         s->handed[n] = i;
         train = &rx->trains[n++];
-        train->data = s->held_bytes + held->offset;
-        train->size = train->segment = held->size;
-        train->from = held->from;
+        *train = (QdesRxTrain) {
+            .data = s->held_bytes + held->offset,
+            .size = held->size,
+            .segment = held->size,
+            .from = held->from,
+            .at = held->at,
+        };
     }
     rx->n = n;
     rx->next = 0;

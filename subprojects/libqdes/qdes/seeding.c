@@ -176,6 +176,42 @@ bool qdes_fabric_take_answers(QdesFabric *f, int fd, int64_t now)
     return true;
 }
 
+static bool rescope(QdesFabric *f, uint32_t n, int64_t now)
+{
+    QdesSeedSpec spec, old;
+    QdesSeedInfo info;
+    g_autofree char *text = NULL;
+
+    qdes_seeds_info(f->seeds, n, &info);
+    if (info.kind != QDES_SEED_ADDRESS || info.n_endpoints != 1) {
+        return false;
+    }
+    old = (QdesSeedSpec) {
+        .kind = QDES_SEED_ADDRESS, .addr = qdes_seeds_endpoint(f->seeds, n, 0),
+    };
+    /* As long as the interface is gone, the old index does no harm. */
+    if (!qdes_addr_needs_scope(&old.addr) ||
+        !qdes_config_parse_peer(&f->config, &spec, info.spec, NULL) ||
+        spec.addr.scope == old.addr.scope) {
+        return false;
+    }
+    text = g_strdup(info.spec);
+    qdes_seeds_del(f->seeds, &old);
+    qdes_seeds_add(f->seeds, text, &spec, now);
+    return true;
+}
+
+void qdes_fabric_rescope_seeds(QdesFabric *f, int64_t now)
+{
+    uint32_t left = qdes_seeds_size(f->seeds);
+    uint32_t n = 0;
+
+    while (left-- > 0) {
+        /* One that has changed is the last now. */
+        n += !rescope(f, n, now);
+    }
+}
+
 /* While the port runs */
 
 bool qdes_fabric_add_peer(QdesFabric *f, const char *text, int64_t now,

@@ -7,7 +7,7 @@
 
 #include "qdes/config.h"
 
-#define N_BUCKETS 1024
+#define N_BUCKETS 4096
 #define NO_SLOT UINT16_MAX
 #define LABEL_MAX 63            /* bytes, RFC 1035 2.3.4 */
 

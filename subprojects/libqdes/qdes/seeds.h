@@ -31,8 +31,8 @@
 #include "qdes/addr.h"
 
 #define QDES_SEEDS_MAX 1024
-#define QDES_SEED_ENDPOINTS_MAX 1024
-#define QDES_SEEDS_ENDPOINTS_MAX 4096
+#define QDES_SEED_ENDPOINTS_MAX 4096
+#define QDES_SEEDS_ENDPOINTS_MAX 16384
 #define QDES_SEED_HOST_MAX 254  /* bytes, with a dot at the end: RFC 1035 */
 #define QDES_SEED_MIN_TTL 5     /* seconds from an answer to a question */
 #define QDES_SEED_MAX_TTL 300

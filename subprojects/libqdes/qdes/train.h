@@ -37,6 +37,8 @@
 
 typedef struct QdesTrain {
     QdesAddr to;                /* not used with @flood */
+    const QdesAddr *from;       /* the address of this host that it leaves
+                                   from; NULL: as routes say */
     bool flood;                 /* to the group */
     bool copy;                  /* of what is flooded, to one peer */
     bool relayed;               /* such a copy, of a frame from another peer */

@@ -192,6 +192,7 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial,
         train = &tx->trains[n];
         *train = (QdesTrain) {
             .to = to->to,
+            .from = qdes_peers_at(f->peers, to->slot),
             .flood = to->flood,
             .copy = to->copy,
             .relayed = to->relayed,

@@ -26,6 +26,9 @@
 typedef struct QdesUnderlayIo {
     bool segment;               /* UDP_SEGMENT works, as far as is known */
     bool dual;                  /* IPv4 goes by an IPv6 socket */
+    bool tells_at;              /* the unicast socket, to which address what
+                                   it receives was sent */
+    const QdesUnderlayOs *os;
     struct sockaddr_storage group;
     socklen_t group_len;        /* 0: no interface has it */
     uint8_t *rx;                /* QDES_RX_BATCH times QDES_RX_STRIDE bytes */
@@ -38,6 +41,14 @@ static inline uint8_t *qdes_underlay_io_rx(const QdesUnderlayIo *io, int n)
 {
     return io->rx + n * QDES_RX_STRIDE + QDES_RX_HEADROOM;
 }
+
+/* Room for control data: a number (UDP_SEGMENT, UDP_GRO) and an address. */
+#define QDES_CONTROL_SIZE (CMSG_SPACE(sizeof(int)) + CMSG_SPACE(20))
+
+/* Write to @msg, with @used bytes of control data, where @train leaves from;
+ * returns the bytes used then. */
+size_t qdes_underlay_io_from(const QdesUnderlayIo *io, const QdesTrain *train,
+                             struct msghdr *msg, size_t used);
 
 /* The destination of @train; returns its length, 0: there is none. */
 socklen_t qdes_underlay_io_to(const QdesUnderlayIo *io, const QdesTrain *train,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Linux: UDP_SEGMENT, UDP_GRO (udp(7)), sendmmsg(), recvmmsg(). */
+/* Linux: UDP_SEGMENT, UDP_GRO (udp(7)), IP_PKTINFO (ip(7)), sendmmsg(),
+ * recvmmsg(). */
 
 #include "qdes/underlay-linux.h"
 
@@ -26,7 +27,7 @@
 
 typedef union Control {
     struct cmsghdr align;
-    char buf[CMSG_SPACE(sizeof(int))];
+    char buf[QDES_CONTROL_SIZE];
 } Control;
 
 typedef struct Batch {
@@ -88,17 +89,44 @@ void qdes_mmsg_close(QdesUnderlayIo *io)
     g_free(io->mmsg);
 }
 
-static void put_segment(struct msghdr *msg, Control *control, uint16_t size)
+/* Behind @used bytes of control data; returns the bytes used then. */
+static size_t put(struct msghdr *msg, size_t used, int level, int type,
+                  const void *data, size_t size)
 {
-    struct cmsghdr *cmsg;
+    struct cmsghdr *cmsg = (void *)((uint8_t *)msg->msg_control + used);
 
-    msg->msg_control = control;
-    msg->msg_controllen = CMSG_SPACE(sizeof(size));
-    cmsg = CMSG_FIRSTHDR(msg);
-    cmsg->cmsg_level = SOL_UDP;
-    cmsg->cmsg_type = UDP_SEGMENT;
-    cmsg->cmsg_len = CMSG_LEN(sizeof(size));
-    memcpy(CMSG_DATA(cmsg), &size, sizeof(size));
+    cmsg->cmsg_level = level;
+    cmsg->cmsg_type = type;
+    cmsg->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(cmsg), data, size);
+    return used + CMSG_SPACE(size);
+}
+
+/* An IPv6 socket takes IPv4 addresses here as it does everywhere. */
+size_t qdes_mmsg_put_from(struct msghdr *msg, size_t used, bool v6,
+                          const QdesAddr *from)
+{
+    struct in6_pktinfo info6 = { .ipi6_ifindex = from->scope };
+    struct in_pktinfo info = { .ipi_ifindex = 0 };
+
+    if (v6) {
+        memcpy(&info6.ipi6_addr, from->ip, sizeof(info6.ipi6_addr));
+        return put(msg, used, IPPROTO_IPV6, IPV6_PKTINFO, &info6,
+                   sizeof(info6));
+    }
+    memcpy(&info.ipi_spec_dst, from->ip + 12, sizeof(info.ipi_spec_dst));
+    return put(msg, used, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+}
+
+void qdes_mmsg_tell_at(int fd, bool v6, bool on)
+{
+    int value = on;
+
+    if (v6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &value, sizeof(value));
+    } else {
+        setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &value, sizeof(value));
+    }
 }
 
 /* May @train leave in one call? */
@@ -117,7 +145,10 @@ static bool is_about_segment(int err)
 int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
 {
     Batch *m = &io->mmsg->tx;
+    struct msghdr *msg;
+    uint16_t segment;
     socklen_t len;
+    size_t used;
     int ret;
     int i;
 
@@ -134,15 +165,24 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
         if (len == 0) {
             break;
         }
-        m->msg[i].msg_hdr = (struct msghdr) {
+        msg = &m->msg[i].msg_hdr;
+        *msg = (struct msghdr) {
             .msg_name = &m->addr[i],
             .msg_namelen = len,
             .msg_iov = (struct iovec *)trains[i].iov,
             .msg_iovlen = trains[i].iovcnt,
+            .msg_control = &m->control[i],
         };
+        used = 0;
         if (trains[i].size > trains[i].segment) {
-            put_segment(&m->msg[i].msg_hdr, &m->control[i],
-                        trains[i].segment);
+            segment = trains[i].segment;
+            used = put(msg, used, SOL_UDP, UDP_SEGMENT, &segment,
+                       sizeof(segment));
+        }
+        used = qdes_underlay_io_from(io, &trains[i], msg, used);
+        msg->msg_controllen = used;
+        if (!used) {
+            msg->msg_control = NULL;
         }
     }
     if (i == 0) {
@@ -160,6 +200,9 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
     }
     ret = -errno;
     trains[0].failed = trains[0].size;
+    if (ret == -EINVAL && trains[0].from) {
+        return ret;             /* most likely it is gone */
+    }
     if (trains[0].size > trains[0].segment && is_about_segment(-ret)) {
         /*
          * EIO: this route's device or policy takes no trains, now or ever.
@@ -175,17 +218,42 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
     return ret;
 }
 
-static size_t get_segment(struct msghdr *msg, size_t size)
+static void get_at(QdesAddr *at, const struct cmsghdr *cmsg)
+{
+    struct in6_pktinfo info6;
+    struct in_pktinfo info;
+
+    if (cmsg->cmsg_level == IPPROTO_IPV6) {
+        memcpy(&info6, CMSG_DATA(cmsg), sizeof(info6));
+        memcpy(at->ip, &info6.ipi6_addr, sizeof(at->ip));
+        if (qdes_addr_needs_scope(at)) {
+            at->scope = info6.ipi6_ifindex;
+        }
+    } else {
+        memcpy(&info, CMSG_DATA(cmsg), sizeof(info));
+        *at = qdes_addr_any(true, 0);
+        memcpy(at->ip + 12, &info.ipi_addr, sizeof(info.ipi_addr));
+    }
+}
+
+/* What the kernel says about a train. */
+static void get_control(QdesRxTrain *train, struct msghdr *msg)
 {
     struct cmsghdr *cmsg;
     int segment = 0;
 
+    memset(&train->at, 0, sizeof(train->at));
     for (cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
         if (cmsg->cmsg_level == SOL_UDP && cmsg->cmsg_type == UDP_GRO) {
             memcpy(&segment, CMSG_DATA(cmsg), sizeof(segment));
+        } else if ((cmsg->cmsg_level == IPPROTO_IPV6 &&
+                    cmsg->cmsg_type == IPV6_PKTINFO) ||
+                   (cmsg->cmsg_level == IPPROTO_IP &&
+                    cmsg->cmsg_type == IP_PKTINFO)) {
+            get_at(&train->at, cmsg);
         }
     }
-    return segment > 0 ? (size_t)segment : size;
+    train->segment = segment > 0 ? (size_t)segment : train->size;
 }
 
 int qdes_mmsg_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains,
@@ -209,8 +277,7 @@ int qdes_mmsg_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains,
                                     (struct sockaddr *)&m->addr[i])) {
             trains[n].data = m->iov[i].iov_base;
             trains[n].size = m->msg[i].msg_len;
-            trains[n].segment = get_segment(&m->msg[i].msg_hdr,
-                                            trains[n].size);
+            get_control(&trains[n], &m->msg[i].msg_hdr);
             is_long |= trains[n].size >= LONG_BYTES;
             n++;
         }

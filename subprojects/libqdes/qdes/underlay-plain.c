@@ -9,6 +9,7 @@
 #include "qdes/underlay-io.h"
 
 #include <errno.h>
+#include <string.h>
 
 static void prepare_group(int fd G_GNUC_UNUSED, bool v4 G_GNUC_UNUSED)
 {
@@ -34,6 +35,19 @@ static void io_open(QdesUnderlayIo *io G_GNUC_UNUSED,
 
 static void io_close(QdesUnderlayIo *io G_GNUC_UNUSED)
 {
+}
+
+static void tell_at(int fd G_GNUC_UNUSED, bool v6 G_GNUC_UNUSED,
+                    bool on G_GNUC_UNUSED)
+{
+}
+
+/* Routes choose the address.  (It is only asked for where one was told.) */
+static size_t put_from(struct msghdr *msg G_GNUC_UNUSED, size_t used,
+                       bool v6 G_GNUC_UNUSED,
+                       const QdesAddr *from G_GNUC_UNUSED)
+{
+    return used;
 }
 
 static int io_send(QdesUnderlayIo *io, int fd, QdesTrain *trains,
@@ -66,6 +80,7 @@ static int io_receive(QdesUnderlayIo *io, int fd, QdesRxTrain *trains, int max,
             break;
         }
         train->size = train->segment = ret;
+        memset(&train->at, 0, sizeof(train->at));
     }
     *more = n == MIN(max, QDES_RX_BATCH);
     return n > 0 ? n : ret < 0 ? -errno : -EAFNOSUPPORT;
@@ -114,6 +129,8 @@ const QdesUnderlayOs qdes_underlay_plain = {
     .filter_group = filter_group,
     .io_open = io_open,
     .io_close = io_close,
+    .tell_at = tell_at,
+    .put_from = put_from,
     .send = io_send,
     .receive = io_receive,
     .path_mtu = path_mtu,

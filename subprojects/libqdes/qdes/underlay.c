@@ -32,7 +32,8 @@ struct QdesUnderlay {
     QdesNetif netif;
     bool joined;
     QdesAddr bound;             /* of the unicast socket */
-    GArray *own;                /* QdesAddr, all addresses of this host */
+    GArray *own;                /* QdesAddr, all addresses of this host, with
+                                   port 1 if their interface is running */
     QdesUnderlayIo io;
 };
 
@@ -172,6 +173,7 @@ static int open_sender(QdesUnderlay *u)
         fd = open_socket(v4, false);
     }
     u->io.dual = c->dual;
+    u->io.os = u->os;
     if (fd >= 0) {
         u->os->prepare_unicast(fd, v4 || c->dual, !v4);
     }
@@ -413,7 +415,8 @@ static bool join(QdesUnderlay *u, unsigned index)
     return true;
 }
 
-/* The addresses of this host are others than they were in @was. */
+/* The addresses of this host, or whether they can be used, are others than
+ * they were in @was. */
 static bool host_changed(const QdesUnderlay *u, const GArray *was)
 {
     const QdesAddr *now = (const QdesAddr *)u->own->data;
@@ -423,7 +426,7 @@ static bool host_changed(const QdesUnderlay *u, const GArray *was)
         return true;
     }
     for (i = 0; i < was->len; i++) {
-        if (!qdes_addr_same_host(&now[i], &g_array_index(was, QdesAddr, i))) {
+        if (!qdes_addr_equal(&now[i], &g_array_index(was, QdesAddr, i))) {
             return true;
         }
     }
@@ -462,6 +465,36 @@ static QdesRefresh refresh_group(QdesUnderlay *u, QdesNetif *netif)
            was_joined ? QDES_REFRESH_LOST : QDES_REFRESH_SAME;
 }
 
+/*
+ * Where peers may send to one address or another of this host, what goes back
+ * has to come from the same one: firewalls and NATs let in nothing else.
+ * Loopback's own addresses, and those of a link, are no choice.
+ */
+static bool has_choice(const QdesUnderlay *u)
+{
+    unsigned v4 = 0, v6 = 0;
+    const QdesAddr *addr;
+    guint i;
+
+    for (i = 0; i < u->own->len; i++) {
+        addr = &g_array_index(u->own, QdesAddr, i);
+        if (!qdes_addr_is_loopback(addr) && !qdes_addr_needs_scope(addr)) {
+            *(qdes_addr_is_v4(addr) ? &v4 : &v6) += 1;
+        }
+    }
+    return qdes_addr_is_any(&u->bound) && (v4 > 1 || v6 > 1);
+}
+
+static void watch_choice(QdesUnderlay *u)
+{
+    bool choice = has_choice(u);
+
+    if (choice != u->io.tells_at) {
+        u->io.tells_at = choice;
+        u->os->tell_at(u->fd[UNICAST], !qdes_addr_is_v4(&u->bound), choice);
+    }
+}
+
 QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
 {
     GArray *was = u->own;
@@ -472,14 +505,15 @@ QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
     qdes_netif_find(&netif, &u->config,
                     u->config.has_group ?
                     u->os->group_route(&u->config.group) : 0, u->own);
+    watch_choice(u);
     if (u->config.has_group) {
         result = refresh_group(u, &netif);
     } else {
         u->netif = netif;
     }
-    if (result == QDES_REFRESH_SAME && was->len && u->config.dual &&
-        host_changed(u, was)) {
-        result = QDES_REFRESH_HOST;
+    if (result == QDES_REFRESH_SAME && was->len && host_changed(u, was)) {
+        result = u->config.dual || !u->config.has_group
+                 ? QDES_REFRESH_HOST : QDES_REFRESH_ELSEWHERE;
     }
     g_array_free(was, true);
     return result;
@@ -528,14 +562,28 @@ socklen_t qdes_underlay_io_to(const QdesUnderlayIo *io, const QdesTrain *train,
     return to_sockaddr(io, &train->to, to);
 }
 
+size_t qdes_underlay_io_from(const QdesUnderlayIo *io, const QdesTrain *train,
+                             struct msghdr *msg, size_t used)
+{
+    return train->from
+           ? io->os->put_from(msg, used, io->dual ||
+                              !qdes_addr_is_v4(&train->to), train->from)
+           : used;
+}
+
 int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
 {
     struct sockaddr_storage to;
     struct iovec iov[IOV_PIECES];
+    union {
+        struct cmsghdr align;
+        char buf[QDES_CONTROL_SIZE];
+    } control;
     struct msghdr msg = {
         .msg_name = &to,
         .msg_namelen = qdes_underlay_io_to(io, train, &to),
         .msg_iov = iov,
+        .msg_control = &control,
     };
     size_t size;
     ssize_t ret;
@@ -544,6 +592,10 @@ int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
     if (msg.msg_namelen == 0) {
         train->failed = train->size - train->sent;
         return -ENODEV;
+    }
+    msg.msg_controllen = qdes_underlay_io_from(io, train, &msg, 0);
+    if (!msg.msg_controllen) {
+        msg.msg_control = NULL;
     }
     while (train->sent < train->size) {
         size = train->failed = MIN(train->segment, train->size - train->sent);
@@ -567,11 +619,13 @@ int qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n)
 }
 
 int qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                           const void *data, size_t size)
+                           const QdesAddr *from, const void *data,
+                           size_t size)
 {
     struct iovec iov = { .iov_base = (void *)data, .iov_len = size };
     QdesTrain train = {
         .flood = !to,
+        .from = from,
         .iov = &iov,
         .iovcnt = 1,
         .size = size,
@@ -587,11 +641,20 @@ int qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
 int qdes_underlay_receive(QdesUnderlay *u, int fd, QdesRxTrain *trains,
                           int max, bool *more)
 {
+    static const uint8_t loopback[4] = { 127, 0, 0, 1 };
     int n = u->os->receive(&u->io, fd, trains, max, more);
     int i;
 
-    if (u->config.encap->one_port) {
-        for (i = 0; i < n; i++) {
+    for (i = 0; i < n; i++) {
+        if (qdes_addr_is_v4(&trains[i].from) &&
+            qdes_addr_is_any(&trains[i].from)) {
+            /*
+             * A host with no address but loopback's sends to groups so, and
+             * by unicast from that; it is one endpoint all the same.
+             */
+            memcpy(trains[i].from.ip + 12, loopback, sizeof(loopback));
+        }
+        if (u->config.encap->one_port) {
             trains[i].from.port = u->bound.port;
         }
     }
@@ -618,6 +681,19 @@ bool qdes_underlay_segments(const QdesUnderlay *u)
 bool qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *addr)
 {
     return qdes_config_reaches(&u->config, addr);
+}
+
+bool qdes_underlay_sends_from(const QdesUnderlay *u, const QdesAddr *addr)
+{
+    const QdesAddr *own = (const QdesAddr *)u->own->data;
+    guint i;
+
+    for (i = 0; i < u->own->len; i++) {
+        if (own[i].port && qdes_addr_same_host(addr, &own[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from)

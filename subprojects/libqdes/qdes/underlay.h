@@ -51,6 +51,9 @@ typedef struct QdesRxTrain {
     size_t size;                /* bytes in all */
     size_t segment;
     QdesAddr from;
+    QdesAddr at;                /* the address of this host that it was sent
+                                   to, without a port; ::, if that was not
+                                   asked for */
 } QdesRxTrain;
 
 /* What a system may do better than plain sockets. */
@@ -74,6 +77,17 @@ typedef struct QdesUnderlayOs {
     void (*io_open)(QdesUnderlayIo *io, int unicast_fd, int group_fd,
                     bool gso);
     void (*io_close)(QdesUnderlayIo *io);
+
+    /* Have receive tell to which address datagrams were sent, or not. */
+    void (*tell_at)(int fd, bool v6, bool on);
+
+    /*
+     * Write to @msg's control data, of which @used bytes are taken, that it
+     * leaves from @from, by a socket that is an IPv6 one if @v6.  There is
+     * room for it.  Returns the bytes taken now.
+     */
+    size_t (*put_from)(struct msghdr *msg, size_t used, bool v6,
+                       const QdesAddr *from);
 
     /* As qdes_underlay_send() and qdes_underlay_receive(). */
     int (*send)(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n);
@@ -112,7 +126,9 @@ extern const QdesUnderlayOs qdes_underlay_plain;
 typedef enum QdesRefresh {
     QDES_REFRESH_SAME,
     QDES_REFRESH_ADDRESS,       /* the same interface, another address */
-    QDES_REFRESH_HOST,          /* unicast: other addresses of this host */
+    QDES_REFRESH_ELSEWHERE,     /* what peers need not know of */
+    QDES_REFRESH_HOST,          /* unicast: other addresses of this host, or
+                                   interfaces that came or went */
     QDES_REFRESH_JOINED,        /* the group was joined elsewhere */
     QDES_REFRESH_LOST,          /* no interface can have the group now */
 } QdesRefresh;
@@ -153,10 +169,11 @@ QdesAddr qdes_underlay_local(const QdesUnderlay *underlay);
  */
 int qdes_underlay_send(QdesUnderlay *underlay, QdesTrain *trains, int n);
 
-/* Send one datagram to @to, NULL: to the group.  Returns 0 or a negative
- * errno. */
+/* Send one datagram to @to, NULL: to the group; from @from, NULL: as routes
+ * say.  Returns 0 or a negative errno. */
 int qdes_underlay_send_one(QdesUnderlay *underlay, const QdesAddr *to,
-                           const void *data, size_t size);
+                           const QdesAddr *from, const void *data,
+                           size_t size);
 
 /*
  * Read up to @max trains from one of the sockets.  Returns their number or a
@@ -181,6 +198,11 @@ bool qdes_underlay_reaches(const QdesUnderlay *underlay,
 
 /* An IPv4 address to which this host may only send as a broadcast? */
 bool qdes_underlay_is_broadcast(const QdesAddr *addr);
+
+/* Is @addr, without a port, an address of this host that is not of a dead
+ * link? */
+bool qdes_underlay_sends_from(const QdesUnderlay *underlay,
+                              const QdesAddr *addr);
 
 /* Did this port itself send what comes from @from? */
 bool qdes_underlay_is_own(const QdesUnderlay *underlay, const QdesAddr *from);

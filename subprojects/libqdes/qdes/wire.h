@@ -74,6 +74,7 @@ typedef enum QdesWireTlv {
     QDES_WIRE_TLV_GROUP_HEARD = 10,     /* 1 byte, 0 or 1 */
     QDES_WIRE_TLV_DIGEST = 11,          /* 256 bytes */
     QDES_WIRE_TLV_RELAY_FOR = 12,       /* n x 8 bytes */
+    QDES_WIRE_TLV_KNOWN = 13,           /* 7 to 906 bytes */
     QDES_WIRE_TLV_SESSION = 16,         /* 8 bytes */
     QDES_WIRE_TLV_KEYS = 17,            /* 4 or 8 bytes, key IDs */
     QDES_WIRE_TLV_AGE = 18,             /* 4 bytes, milliseconds */
