@@ -10,7 +10,8 @@
  *
  * Options are borrowed during the call; a QdesConfig is a plain value that
  * owns nothing: its @peers and secrets are those of the options, and have to
- * be there until a fabric is made of it, which keeps no secret but only keys.  Besides asking the system for the interface
+ * be there until a fabric is made of it, which keeps no secret but only keys.
+ * Besides asking the system for the interface
  * that iface= (or the scope of an address) names, nothing is looked up.
  */
 

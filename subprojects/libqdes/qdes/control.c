@@ -208,14 +208,14 @@ QdesWireResult qdes_control_decode_challenge(QdesChallenge *challenge,
                                              const QdesWireHeader *header)
 {
     static const struct {
-        QdesWireTlv type;
         size_t size;
+        QdesWireTlv type;
         bool response, challenge;       /* mandatory in it */
     } known[] = {
-        { QDES_WIRE_TLV_NONCE, 8, true, true },
-        { QDES_WIRE_TLV_SESSION, 8, false, true },
-        { QDES_WIRE_TLV_AGE, 4, false, true },
-        { QDES_WIRE_TLV_NUMBERS, 16, true, false },
+        { 8, QDES_WIRE_TLV_NONCE, true, true },
+        { 8, QDES_WIRE_TLV_SESSION, false, true },
+        { 4, QDES_WIRE_TLV_AGE, false, true },
+        { 16, QDES_WIRE_TLV_NUMBERS, true, false },
     };
     QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
     bool is_response = header->type == QDES_WIRE_RESPONSE;

@@ -19,6 +19,7 @@
 #ifndef QDES_SEALING_H
 #define QDES_SEALING_H
 
+#include "qdes/fabric.h"
 #include "qdes/seal.h"
 #include "qdes/wire.h"
 

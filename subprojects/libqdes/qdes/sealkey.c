@@ -25,11 +25,14 @@ static bool expand(const uint8_t key[HASH_SIZE], const char *label,
 {
     gnutls_datum_t prk = datum(key, HASH_SIZE);
     size_t label_size = strlen(label);
-    uint8_t text[32];
+    uint8_t text[32] = { 0 };
     gnutls_datum_t info = datum(text, label_size + more_size);
+    size_t i;
 
     g_assert(info.size <= sizeof(text));
-    memcpy(text, label, label_size);
+    for (i = 0; i < label_size; i++) {
+        text[i] = label[i];
+    }
     if (more_size) {
         memcpy(text + label_size, more, more_size);
     }

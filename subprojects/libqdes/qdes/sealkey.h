@@ -25,7 +25,7 @@
 
 #define QDES_SECRET_MIN 16      /* bytes */
 #define QDES_SECRET_MAX 4096    /* bytes */
-#define QDES_SEAL_KEY_SIZE 32   /* bytes of a network's key, and of a cipher's */
+#define QDES_SEAL_KEY_SIZE 32   /* bytes, of a network's key and a cipher's */
 #define QDES_SEAL_IV_SIZE 12    /* bytes */
 
 typedef enum QdesSealChoice {
