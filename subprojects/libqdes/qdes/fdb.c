@@ -284,7 +284,8 @@ void qdes_fdb_move_owner(QdesFdb *fdb, uint32_t from, uint32_t to)
     uint32_t slot;
 
     g_assert(from != to);
-    while ((slot = fdb->owners[from].entries.head) != QDES_CHAIN_NIL) {
+    while (fdb->owners[from].count) {
+        slot = fdb->owners[from].entries.head;
         detach(fdb, slot);
         make_room(fdb, to, false);
         attach(fdb, slot, to);
