@@ -5,8 +5,8 @@
  *   flood ADDRESS PORT SECONDS SEED NETWORK TEMPLATES KIND...
  *
  * Each goes to ADDRESS:PORT, from an address in NETWORK (its first two bytes
- * stay) and a port that are random as well: the IP header is ours, so this
- * takes CAP_NET_RAW.  TEMPLATES is a file of datagrams, each behind its size
+ * stay, the third is never 0) and a port that are random as well: the IP
+ * header is ours, so this takes CAP_NET_RAW.  TEMPLATES is a file of datagrams, each behind its size
  * in two bytes, big-endian.  The KINDs, of which each datagram is one:
  *
  *   random     noise of any length
@@ -14,7 +14,8 @@
  *   flip       a template with some bits flipped
  *   cut        a template that ends early
  *   session    a template with another session, where sealed ones have it
- *   checksum   a template whose UDP checksum is wrong
+ *   checksum   a template whose UDP checksum is wrong, not a short one: such
+ *              end in the kernel before it looks for their socket
  *
  * Prints what the kernel took, and of how much: "KIND N" for each, then
  * "bytes N" and "ms N".
@@ -37,6 +38,7 @@
 #define MAX_TEMPLATES 65536
 #define MAX_KINDS 16
 #define PAYLOAD 1472            /* so that none is cut on its way */
+#define LONG 128                /* over Linux' CHECKSUM_BREAK */
 #define HEADERS (sizeof(struct iphdr) + sizeof(struct udphdr))
 
 typedef enum Kind { RANDOM, REPLAY, FLIP, CUT, SESSION, CHECKSUM } Kind;
@@ -152,6 +154,12 @@ static unsigned make(uint8_t *to, Kind kind)
             noise(to + 8, 8);
         }
         break;
+    case CHECKSUM:
+        if (size < LONG) {
+            noise(to + size, LONG - size);
+            size = LONG;
+        }
+        break;
     default:
         break;
     }
@@ -165,7 +173,7 @@ static void fill(Packet *packet, struct iovec *iov, Kind kind,
 
     packet->ip = (struct iphdr) {
         .version = 4, .ihl = 5, .ttl = 8, .protocol = IPPROTO_UDP,
-        .saddr = htonl(network | (1 + below(0xfffe))),
+        .saddr = htonl(network | (0x100 + below(0xfe00))),
         .daddr = to->sin_addr.s_addr,
     };
     packet->udp = (struct udphdr) {
