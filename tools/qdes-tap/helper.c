@@ -142,16 +142,24 @@ static void serve(const UnixListener *listener)
     }
 }
 
-/* All that is the port's alone: also a pipe that its capture is written to. */
+/*
+ * All that is the port's alone: also a pipe that its capture is written to.
+ * First, as there may be no more descriptors to be had.
+ */
 static bool drop_descriptors(int fd)
 {
-    int null = open("/dev/null", O_RDWR);
+    int null;
 
-    if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
-        dup2(null, STDOUT_FILENO) < 0 || dup2(fd, HELPER_FD) < 0) {
+    if (dup2(fd, HELPER_FD) < 0) {
         return false;
     }
     closefrom(HELPER_FD + 1);
+    null = open("/dev/null", O_RDWR);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+        dup2(null, STDOUT_FILENO) < 0) {
+        return false;
+    }
+    close(null);
     return true;
 }
 
