@@ -150,6 +150,8 @@ def test_no_memory(starter):
             assert status == 0
             break
         assert status != 0
+        if 'AddressSanitizer' in log:
+            pytest.skip('AddressSanitizer takes terabytes of address space')
         if status < 0:
             assert -status in (signal.SIGTRAP, signal.SIGABRT), (status, log)
             assert GLIB.search(log), log
