@@ -240,7 +240,9 @@ int64_t qdes_fabric_detours_due(const QdesFabric *f)
 {
     const QdesDetouring *d = &f->detouring;
 
-    return MIN(d->greet_at, MIN(d->next_ask, d->next_round));
+    /* A round begins when the one before has asked everybody. */
+    return MIN(d->greet_at, d->next_ask != INT64_MAX ? d->next_ask
+                                                     : d->next_round);
 }
 
 void qdes_fabric_tend_detours(QdesFabric *f, int64_t now)
