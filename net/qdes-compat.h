@@ -29,10 +29,13 @@
 #define QDES_QAPI_SET_STR(object, member, value) \
     ((object)->has_##member = true, (object)->member = (value))
 #define QDES_QAPI_OPTIONAL_STR(name) bool has_##name, const char *name
+#define QDES_QAPI_SET_PTR(object, member) \
+    ((object)->has_##member = (object)->member != NULL)
 #else
 #define QDES_QAPI_SET_STR(object, member, value) \
     ((object)->member = (value))
 #define QDES_QAPI_OPTIONAL_STR(name) const char *name
+#define QDES_QAPI_SET_PTR(object, member) ((void)0)
 #endif
 
 /*

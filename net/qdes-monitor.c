@@ -101,6 +101,27 @@ static QdesListedPeerList *seeds_info(const QdesStatus *status)
     return list;
 }
 
+/* NULL where it is not sealed. */
+static QdesSealInfo *seal_info(const QdesStatusSeal *seal)
+{
+    QdesSealInfo *info;
+
+    if (!seal->sealed) {
+        return NULL;
+    }
+    info = g_new0(QdesSealInfo, 1);
+    info->cipher = g_strdup(seal->cipher);
+    info->key = g_strdup_printf("%08" PRIx32, seal->key_id);
+    if (seal->changing) {
+        QDES_QAPI_SET_STR(info, old_key,
+                          g_strdup_printf("%08" PRIx32, seal->old_key_id));
+    }
+    info->flooding_old = seal->flooding_old;
+    info->sessions = seal->sessions;
+    info->pending = seal->pending;
+    return info;
+}
+
 static QdesUnreachableList *missed_info(const QdesStatus *status)
 {
     QdesUnreachableList *list = NULL, **tail = &list;
@@ -196,6 +217,8 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
         QDES_QAPI_SET_STR(info, blocked_by_loop,
                           g_strdup(status->loop_name));
     }
+    info->seal = seal_info(&status->seal);
+    QDES_QAPI_SET_PTR(info, seal);
     info->relay = status->relay;
     info->relay_pairs = status->relay_pairs;
     if (status->portsec) {
@@ -289,6 +312,23 @@ void qmp_qdes_peer_del(const char *id, const char *peer, Error **errp)
     if (fabric && !qdes_fabric_del_peer(fabric, peer, net_qdes_now(), &err)) {
         pass_error(errp, err);
     }
+}
+
+void qmp_qdes_set_secret(const char *id, const char *secret,
+                         QDES_QAPI_OPTIONAL_STR(secret_old), Error **errp)
+{
+    QdesFabric *fabric = net_qdes_find(id, errp);
+    QdesSecret both[2] = { { NULL, 0 }, { NULL, 0 } };
+    GError *err = NULL;
+
+    if (fabric && net_qdes_get_secret(&both[0], secret, errp) &&
+        net_qdes_get_secret(&both[1], secret_old, errp) &&
+        !qdes_fabric_set_secrets(fabric, &both[0], &both[1], net_qdes_now(),
+                                 &err)) {
+        pass_error(errp, err);
+    }
+    net_qdes_free_secret(&both[0]);
+    net_qdes_free_secret(&both[1]);
 }
 
 static void print_one(NetClientState *nc, const QdesStatus *status,

@@ -33,6 +33,7 @@
 
 #include "qemu/osdep.h"
 #include "crypto/random.h"
+#include "crypto/secret_common.h"
 #include "net/clients.h"
 #include "net/eth.h"
 #include "net/qdes.h"
@@ -626,6 +627,33 @@ QdesFabric *net_qdes_find(const char *id, Error **errp)
     return s->fabric;
 }
 
+bool net_qdes_get_secret(QdesSecret *secret, const char *id, Error **errp)
+{
+    uint8_t *data;
+    size_t size;
+
+    *secret = (QdesSecret) { NULL, 0 };
+    if (!id) {
+        return true;
+    }
+    if (qcrypto_secret_lookup(id, &data, &size, errp) < 0) {
+        return false;
+    }
+    *secret = (QdesSecret) { data, size };
+    return true;
+}
+
+void net_qdes_free_secret(QdesSecret *secret)
+{
+    void *data = (void *)secret->data;
+
+    if (data) {
+        qdes_wipe(data, secret->size);
+        g_free(data);
+    }
+    *secret = (QdesSecret) { NULL, 0 };
+}
+
 int net_init_qdes(const Netdev *netdev, const char *name,
                   NetClientState *peer, Error **errp)
 {
@@ -670,6 +698,7 @@ int net_init_qdes(const Netdev *netdev, const char *name,
         .sndbuf = MIN(opts->sndbuf, INT64_MAX),
         .has_rcvbuf = opts->has_rcvbuf,
         .rcvbuf = MIN(opts->rcvbuf, INT64_MAX),
+        .cipher = opts->cipher,
         .default_name = qemu_get_vm_name() ?: name,
     };
     g_autofree const char **peers = NULL;
@@ -678,12 +707,17 @@ int net_init_qdes(const Netdev *netdev, const char *name,
     NetClientState *nc;
     QdesConfig config;
     QdesState *s;
+    int ret = -1;
 
     options.peers = peers = net_qdes_strings(opts->peers, &options.n_peers);
+    if (!net_qdes_get_secret(&options.secret, opts->secret, errp) ||
+        !net_qdes_get_secret(&options.secret_old, opts->secret_old, errp)) {
+        goto out;
+    }
     options.macs = macs = net_qdes_strings(opts->mac, &options.n_macs);
     if (!qdes_config_init(&config, &options, &err)) {
         error_setg(errp, "%s", err->message);
-        return -1;
+        goto out;
     }
 
     nc = qemu_new_net_client(&net_qdes_info, peer, "qdes", name);
@@ -698,8 +732,13 @@ int net_init_qdes(const Netdev *netdev, const char *name,
     if (!s->fabric) {
         error_setg(errp, "%s", err->message);
         qemu_del_net_client(nc);
-        return -1;
+        goto out;
     }
     net_qdes_changed(s);
-    return 0;
+    ret = 0;
+
+out:
+    net_qdes_free_secret(&options.secret);
+    net_qdes_free_secret(&options.secret_old);
+    return ret;
 }

@@ -27,6 +27,15 @@ QdesStatus *net_qdes_status(NetClientState *nc);
  */
 QdesFabric *net_qdes_find(const char *id, Error **errp);
 
+/*
+ * Fill @secret with a copy of the secret object @id, if that is not NULL; to
+ * be given to net_qdes_free_secret().
+ */
+bool net_qdes_get_secret(QdesSecret *secret, const char *id, Error **errp);
+
+/* Overwrites it, too; accepts one without data. */
+void net_qdes_free_secret(QdesSecret *secret);
+
 /* The time, as fabrics have it. */
 int64_t net_qdes_now(void);
 

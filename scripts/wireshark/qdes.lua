@@ -54,6 +54,7 @@ local TLVS = {
     [5] = "HOLD-TIME", [6] = "PEERS", [7] = "NONCE", [8] = "OBSERVED",
     [9] = "PADDING", [10] = "GROUP-HEARD", [11] = "DIGEST",
     [12] = "RELAY-FOR", [13] = "KNOWN",
+    [16] = "SESSION", [17] = "KEYS", [18] = "AGE", [19] = "NUMBERS",
 }
 -- Shortest and longest value of the TLVs that version 1 defines.
 local HELLO_TLVS = {
@@ -254,7 +255,7 @@ local function check_header(h)
         return "bad-version", string.format("Version is %d, not %d",
             h.version, VERSION)
     end
-    if h.type > PEERS then
+    if h.type > (has_bit(h.flags, SEALED) and 7 or PEERS) then
         return "bad-type", string.format("Type %d (%s) is not defined in " ..
             "version %d", h.type, TYPES[h.type] or "unassigned", VERSION)
     end

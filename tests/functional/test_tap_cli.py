@@ -37,7 +37,7 @@ def tool(*args):
 
 
 SUBCOMMANDS = ['status', 'fdb-add', 'fdb-del', 'fdb-flush', 'peer-add',
-               'peer-del']
+               'peer-del', 'set-secret']
 
 
 def section_of(text, name, head):
@@ -107,6 +107,9 @@ def test_options_are_those_of_the_netdev():
     assert len(netdev) > 10
     # A list there, an option to be repeated here.
     netdev = netdev - {'--peers'} | {'--peer'}
+    # Objects there, files here.
+    netdev = {f'{name}-file' if name.startswith('--secret') else name
+              for name in netdev}
     assert netdev <= help_options()
 
 
@@ -169,6 +172,7 @@ def test_unit_file_is_valid(tmp_path):
     (['fdb-add', '--peer', '192.0.2.1:1'], '--mac'),
     (['peer-add'], '--peer'),
     (['peer-del'], '--peer'),
+    (['set-secret'], '--secret-file'),
     (['fdb-del'], '--mac'),
     (['fdb-flush', 'tap0'], 'tap0'),
 ])

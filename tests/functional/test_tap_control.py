@@ -24,7 +24,7 @@ from taptool import Client
 
 CLIENTS = 16            # CONTROL_CLIENTS
 TIMEOUT = 10            # CONTROL_TIMEOUT_MS
-REQUEST_MAX = 4096
+REQUEST_MAX = 12288
 # AddressSanitizer keeps what was freed for long: let memory be comparable.
 NO_QUARANTINE = {'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') +
                  ':quarantine_size_mb=1'}

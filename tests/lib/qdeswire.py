@@ -44,7 +44,7 @@ HELLO_PADDED = 224      # what a HELLO to the group is padded to
 TYPES = {0: 'DATA', 1: 'HELLO', 2: 'BYE', 3: 'ECHO', 4: 'ECHO-REPLY',
          5: 'PEERS', 6: 'CHALLENGE', 7: 'RESPONSE'}
 (TYPE_DATA, TYPE_HELLO, TYPE_BYE, TYPE_ECHO, TYPE_ECHO_REPLY,
- TYPE_PEERS) = range(6)
+ TYPE_PEERS, TYPE_CHALLENGE, TYPE_RESPONSE) = range(8)
 
 FLAGS = {0x01: 'CSUM_PARTIAL', 0x02: 'SEALED', 0x04: 'SUPERFRAME',
          0x08: 'RELAYED'}
@@ -55,10 +55,12 @@ CAP_CSUM_PARTIAL, CAP_SUPERFRAME, CAP_ECHO, CAP_RELAY = CAPABILITIES
 
 TLVS = {1: 'INSTANCE', 2: 'CAPABILITIES', 3: 'MTU', 4: 'NAME', 5: 'HOLD-TIME',
         6: 'PEERS', 7: 'NONCE', 8: 'OBSERVED', 9: 'PADDING',
-        10: 'GROUP-HEARD', 11: 'DIGEST', 12: 'RELAY-FOR', 13: 'KNOWN'}
+        10: 'GROUP-HEARD', 11: 'DIGEST', 12: 'RELAY-FOR', 13: 'KNOWN',
+        16: 'SESSION', 17: 'KEYS', 18: 'AGE', 19: 'NUMBERS'}
 (TLV_INSTANCE, TLV_CAPABILITIES, TLV_MTU, TLV_NAME, TLV_HOLD_TIME, TLV_PEERS,
  TLV_NONCE, TLV_OBSERVED, TLV_PADDING, TLV_GROUP_HEARD, TLV_DIGEST,
- TLV_RELAY_FOR, TLV_KNOWN) = TLVS
+ TLV_RELAY_FOR, TLV_KNOWN, TLV_SESSION, TLV_KEYS, TLV_AGE,
+ TLV_NUMBERS) = TLVS
 
 # Result -> counter of the receiver; 'ok' has one for each message type.
 COUNTERS = {
@@ -361,7 +363,8 @@ def split_tlvs(payload):
 _LENGTHS = {TLV_INSTANCE: range(8, 9), TLV_CAPABILITIES: range(4, 5),
             TLV_MTU: range(4, 5), TLV_NAME: range(1, NAME_MAX + 1),
             TLV_HOLD_TIME: range(2, 3), TLV_GROUP_HEARD: range(1, 2),
-            TLV_RELAY_FOR: range(8, 8 * RELAY_MAX + 1, 8)}
+            TLV_RELAY_FOR: range(8, 8 * RELAY_MAX + 1, 8),
+            TLV_KEYS: range(4, 9, 4)}
 _ECHO_LENGTHS = {TLV_NONCE: range(8, 9), TLV_OBSERVED: range(18, 19)}
 _PEERS_LENGTHS = {TLV_PEERS: range(ENTRY_SIZE, CONTROL_MAX, ENTRY_SIZE),
                   TLV_DIGEST: range(256, 257),
@@ -429,7 +432,7 @@ def decode(datagram):
         raise Drop('bad-magic', f'{magic:#06x}')
     if version != VERSION:
         raise Drop('bad-version', f'{version}')
-    if type > TYPE_PEERS:
+    if type > (TYPE_RESPONSE if flags & FLAG_SEALED else TYPE_PEERS):
         raise Drop('bad-type', f'{type} ({TYPES.get(type, "unassigned")})')
     allowed = FLAG_SEALED
     if type == TYPE_DATA:

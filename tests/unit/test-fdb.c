@@ -108,7 +108,7 @@ START_TEST(test_move_owner)
     }
     qdes_fdb_move_owner(fdb, 2, 1);
     qdes_fdb_move_owner(fdb, 2, 1);
-    qdes_fdb_move_owner(fdb, 3, 1);     /* who never had any */
+    qdes_fdb_move_owner(fdb, 0, 1);     /* who never had any */
     ck_assert_uint_eq(qdes_fdb_owner_size(fdb, 1), 40);
     ck_assert_uint_eq(qdes_fdb_owner_size(fdb, 2), 0);
     for (i = 0; i < 60; i++) {

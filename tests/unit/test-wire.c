@@ -65,6 +65,8 @@ static const char *const type_names[] = {
     [QDES_WIRE_ECHO] = "echo",
     [QDES_WIRE_ECHO_REPLY] = "echo-reply",
     [QDES_WIRE_PEERS] = "peers",
+    [QDES_WIRE_CHALLENGE] = "challenge",
+    [QDES_WIRE_RESPONSE] = "response",
 };
 
 static Vector *vectors;
@@ -395,6 +397,9 @@ static QdesWireResult decode(QdesWireHeader *header, QdesWireHello *hello,
         return qdes_control_decode_echo(&got_echo, header);
     case QDES_WIRE_PEERS:
         return qdes_control_decode_peers(&got_peers, header);
+    case QDES_WIRE_CHALLENGE:   /* never without a seal */
+    case QDES_WIRE_RESPONSE:
+        return QDES_WIRE_BAD_TYPE;
     }
     return result;
 }

@@ -181,6 +181,7 @@ static size_t client_take_line(Client *client, char line[REQUEST_MAX])
     memcpy(line, client->request, size);
     client->filled -= taken;
     memmove(client->request, client->request + taken, client->filled);
+    qdes_wipe(client->request + client->filled, taken);
     return size;
 }
 
@@ -218,6 +219,7 @@ static void client_next_request(Client *client)
             client_set_answer(client, client_change(client, &request));
         }
         request_clear(&request);
+        qdes_wipe(line, size);  /* it may have had a secret */
     } else if (client->filled == REQUEST_MAX) {
         client->last = true;
         client_set_answer(client, request_error("GenericError",

@@ -28,6 +28,7 @@
 #include "port.h"
 #include "privileges.h"
 #include "sandbox.h"
+#include "secretfile.h"
 #include "statusclient.h"
 #include "tap.h"
 
@@ -110,7 +111,11 @@ static bool check_options(Program *program, Options *options, GError **errp)
     char name[QDES_NAME_MAX + 1];
     bool ok;
 
-    if (!tap_check_name(options->tap, errp)) {
+    if (!tap_check_name(options->tap, errp) ||
+        !secret_read(&options->fabric.secret, "secret-file",
+                     options->secret_file, errp) ||
+        !secret_read(&options->fabric.secret_old, "secret-old-file",
+                     options->secret_old_file, errp)) {
         return false;
     }
     if (gethostname(host, sizeof(host)) == 0) {
@@ -202,6 +207,13 @@ static bool open_tap(Program *program, const Options *options, GError **errp)
     return true;
 }
 
+/* The fabric keeps what it derived from them. */
+static void wipe_secrets(Options *options)
+{
+    secret_wipe(&options->fabric.secret);
+    secret_wipe(&options->fabric.secret_old);
+}
+
 /* The sandbox has no files; where such are needed later, this helps. */
 static bool start_helper(Program *program, const Options *options,
                          GError **errp)
@@ -247,7 +259,7 @@ static bool confine(const Program *program, GError **errp)
 }
 
 /* Open everything; the order is privileges.h's. */
-static bool start(Program *program, const Options *options, GError **errp)
+static bool start(Program *program, Options *options, GError **errp)
 {
     if (!open_tap(program, options, errp) ||
         !privileges_become(&program->user, errp)) {
@@ -268,6 +280,7 @@ static bool start(Program *program, const Options *options, GError **errp)
     }
     program->port = port_new(program->loop, &program->tap, program->capture,
                              &program->config, errp);
+    wipe_secrets(options);
     return program->port && confine(program, errp);
 }
 
@@ -401,10 +414,20 @@ int main(int argc, char **argv)
         break;
     case OPTIONS_CHANGE:
         signal(SIGPIPE, SIG_IGN);
-        status = change_client(options.control, &options.request);
+        if (secret_read(&options.request.secret, "secret-file",
+                        options.secret_file, &err) &&
+            secret_read(&options.request.secret_old, "secret-old-file",
+                        options.secret_old_file, &err)) {
+            status = change_client(options.control, &options.request);
+        } else {
+            status = fail(err);
+        }
+        secret_wipe(&options.request.secret);
+        secret_wipe(&options.request.secret_old);
         break;
     case OPTIONS_RUN:
         status = run_port(&options);
+        wipe_secrets(&options);
         break;
     }
     options_clear(&options);

@@ -62,6 +62,13 @@ static const OptionDef run_options[] = {
       G_STRINGIFY(QDES_DEFAULT_TTL) ")" },
     { KIND_TEXT, "encap", "qdes|vxlan|vxvde", FABRIC(encap), 0,
       "how frames are wrapped (default: qdes)" },
+    { KIND_TEXT, "secret-file", "FILE", AT(secret_file), 0,
+      "seal the fabric with what is in FILE, 16 to 4096 bytes" },
+    { KIND_TEXT, "secret-old-file", "FILE", AT(secret_old_file), 0,
+      "the secret before that, while a fleet changes it" },
+    { KIND_TEXT, "cipher", "NAME", FABRIC(cipher), 0,
+      "seal by aes-256-gcm or chacha20-poly1305 (default: auto, as the "
+      "processor has it)" },
     { KIND_SIZE, "sndbuf", "BYTES", FABRIC(sndbuf), FABRIC(has_sndbuf),
       "send buffer of the sockets, like 512k (default: the system's)" },
     { KIND_SIZE, "rcvbuf", "BYTES", FABRIC(rcvbuf), FABRIC(has_rcvbuf),
@@ -197,6 +204,18 @@ static const OptionDef peer_del_options[] = {
     { 0 }
 };
 
+static const OptionDef set_secret_options[] = {
+    { KIND_SECTION, .help = "qdes-tap set-secret" },
+    { KIND_TEXT, "secret-file", "FILE", AT(secret_file), 0,
+      "what seals the fabric from now on; mandatory" },
+    { KIND_TEXT, "secret-old-file", "FILE", AT(secret_old_file), 0,
+      "what seals it for those that have no other yet" },
+    { KIND_TEXT, "control", "PATH", AT(control), 0,
+      "the socket of the port (default: as for status)" },
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
+    { 0 }
+};
+
 static const struct {
     const char *name;
     OptionsMode mode;
@@ -209,6 +228,7 @@ static const struct {
     { "fdb-flush", OPTIONS_CHANGE, REQUEST_FDB_FLUSH, fdb_flush_options },
     { "peer-add", OPTIONS_CHANGE, REQUEST_PEER_ADD, peer_add_options },
     { "peer-del", OPTIONS_CHANGE, REQUEST_PEER_DEL, peer_del_options },
+    { "set-secret", OPTIONS_CHANGE, REQUEST_SET_SECRET, set_secret_options },
 };
 
 /* What GOption passes through to the callback. */
@@ -472,6 +492,12 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
                     "which MAC address? give --mac MAC");
         return false;
     }
+    if (options->request.command == REQUEST_SET_SECRET &&
+        !options->secret_file) {
+        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                    "which secret? give --secret-file FILE");
+        return false;
+    }
     if (is_sub) {
         return true;
     }
@@ -559,6 +585,9 @@ char *options_help(void)
         "                          [--control PATH]\n"
         "       qdes-tap peer-add --peer HOST[:PORT] [--control PATH]\n"
         "       qdes-tap peer-del --peer HOST[:PORT] [--control PATH]\n"
+        "       qdes-tap set-secret --secret-file FILE "
+        "[--secret-old-file FILE]\n"
+        "                           [--control PATH]\n"
         "Join a TAP device to a QDES fabric, a distributed Ethernet switch;\n"
         "or show what a running port knows; or change that.\n");
     size_t i;

@@ -37,6 +37,8 @@ typedef struct Options {
     const char *pcap;
     const char *pcap_filter;
     const char *user;
+    const char *secret_file;    /* of OPTIONS_RUN, or of the change */
+    const char *secret_old_file;
     const char *sandbox;
     bool plain_io;
     bool quiet;

@@ -365,6 +365,10 @@ bool port_change(Port *port, const Request *request, size_t *n, GError **errp)
     case REQUEST_PEER_DEL:
         return qdes_fabric_del_peer(port->fabric, request->peer, loop_now(),
                                     errp);
+    case REQUEST_SET_SECRET:
+        return qdes_fabric_set_secrets(port->fabric, &request->secret,
+                                       &request->secret_old, loop_now(),
+                                       errp);
     default:
         g_assert_not_reached();
     }

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "request.h"
 
+#include <inttypes.h>
+#include <string.h>
+
 #include <json-glib/json-glib.h>
+
+#include "secretfile.h"
 
 enum {
     ARG_MAC = 1,
     ARG_PEER = 2,
     ARG_STATIC = 4,
+    ARG_SECRET = 8,
+    ARG_SECRET_OLD = 16,
 };
 
 static const struct {
@@ -21,6 +28,8 @@ static const struct {
                             ARG_MAC | ARG_PEER | ARG_STATIC, 0 },
     [REQUEST_PEER_ADD] = { "qdes-peer-add", ARG_PEER, ARG_PEER },
     [REQUEST_PEER_DEL] = { "qdes-peer-del", ARG_PEER, ARG_PEER },
+    [REQUEST_SET_SECRET] = { "qdes-set-secret", ARG_SECRET | ARG_SECRET_OLD,
+                             ARG_SECRET },
 };
 
 static void add_string(JsonBuilder *b, const char *name, const char *value)
@@ -185,6 +194,29 @@ static void add_counters(JsonBuilder *b, const QdesStats *stats)
     json_builder_end_object(b);
 }
 
+static void add_key(JsonBuilder *b, const char *name, uint32_t id)
+{
+    char *text = g_strdup_printf("%08" PRIx32, id);
+
+    add_string(b, name, text);
+    g_free(text);
+}
+
+static void add_seal(JsonBuilder *b, const QdesStatusSeal *seal)
+{
+    json_builder_set_member_name(b, "seal");
+    json_builder_begin_object(b);
+    add_string(b, "cipher", seal->cipher);
+    add_key(b, "key", seal->key_id);
+    if (seal->changing) {
+        add_key(b, "old-key", seal->old_key_id);
+    }
+    add_bool(b, "flooding-old", seal->flooding_old);
+    add_int(b, "sessions", seal->sessions);
+    add_int(b, "pending", seal->pending);
+    json_builder_end_object(b);
+}
+
 static void add_status(JsonBuilder *b, const char *id,
                        const QdesStatus *status)
 {
@@ -205,6 +237,9 @@ static void add_status(JsonBuilder *b, const char *id,
     add_bool(b, "paused", status->paused);
     add_bool(b, "vnet-hdr", status->vnet_hdr);
     add_bool(b, "gso", status->gso);
+    if (status->seal.sealed) {
+        add_seal(b, &status->seal);
+    }
     if (status->blocked_by_loop) {
         add_string(b, "blocked-by-loop", status->loop_name);
     }
@@ -305,6 +340,17 @@ static bool holds(JsonNode *node, GType type)
            json_node_get_value_type(node) == type;
 }
 
+static bool take_secret(QdesSecret *secret, JsonNode *value)
+{
+    gsize size;
+    guchar *data = g_base64_decode(json_node_get_string(value), &size);
+    bool ok = secret_copy(secret, data, size);
+
+    qdes_wipe(data, size);
+    g_free(data);
+    return ok;
+}
+
 /* Take one argument.  Returns which, or 0 when it is none of @takes. */
 static int take_argument(Request *request, int takes, const char *name,
                          JsonNode *value)
@@ -318,6 +364,14 @@ static int take_argument(Request *request, int takes, const char *name,
         holds(value, G_TYPE_STRING)) {
         request->peer = json_node_dup_string(value);
         return ARG_PEER;
+    }
+    if ((takes & ARG_SECRET) && g_str_equal(name, "secret") &&
+        holds(value, G_TYPE_STRING)) {
+        return take_secret(&request->secret, value) ? ARG_SECRET : 0;
+    }
+    if ((takes & ARG_SECRET_OLD) && g_str_equal(name, "secret-old") &&
+        holds(value, G_TYPE_STRING)) {
+        return take_secret(&request->secret_old, value) ? ARG_SECRET_OLD : 0;
     }
     if ((takes & ARG_STATIC) && g_str_equal(name, "static") &&
         holds(value, G_TYPE_BOOLEAN)) {
@@ -357,8 +411,9 @@ static bool take_arguments(Request *request, RequestCommand command,
     if (!desc && (commands[command].needs & ~given)) {
         desc = g_strdup_printf("%s: the argument '%s' is missing",
                                commands[command].name,
-                               commands[command].needs & ARG_MAC ? "mac"
-                                                                 : "peer");
+                               commands[command].needs & ARG_MAC ? "mac" :
+                               commands[command].needs & ARG_PEER ? "peer" :
+                               "secret");
     }
     if (desc) {
         *answer = request_error("GenericError", desc);
@@ -401,8 +456,8 @@ RequestCommand request_parse(Request *request, const char *line, size_t size,
     } else if (command == REQUEST_INVALID) {
         desc = g_strdup_printf("there is no command '%s', but query-qdes, "
                                "info-qdes, qdes-fdb-add, qdes-fdb-del, "
-                               "qdes-fdb-flush, qdes-peer-add and "
-                               "qdes-peer-del", name);
+                               "qdes-fdb-flush, qdes-peer-add, "
+                               "qdes-peer-del and qdes-set-secret", name);
         *answer = request_error("CommandNotFound", desc);
         g_free(desc);
     } else if (!take_arguments(request, command, json_node_get_object(
@@ -419,6 +474,21 @@ void request_clear(Request *request)
 {
     g_clear_pointer(&request->mac, g_free);
     g_clear_pointer(&request->peer, g_free);
+    secret_wipe(&request->secret);
+    secret_wipe(&request->secret_old);
+}
+
+static void add_secret(JsonBuilder *b, const char *name,
+                       const QdesSecret *secret)
+{
+    char *text;
+
+    if (secret->data) {
+        text = g_base64_encode(secret->data, secret->size);
+        add_string(b, name, text);
+        qdes_wipe(text, strlen(text));
+        g_free(text);
+    }
 }
 
 char *request_line(const Request *request)
@@ -439,6 +509,8 @@ char *request_line(const Request *request)
         if (request->statics) {
             add_bool(b, "static", true);
         }
+        add_secret(b, "secret", &request->secret);
+        add_secret(b, "secret-old", &request->secret_old);
         json_builder_end_object(b);
     }
     json_builder_end_object(b);

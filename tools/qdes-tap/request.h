@@ -17,9 +17,13 @@
  *   {"execute": "qdes-peer-add", "arguments": {"peer": "..."}}
  *   {"execute": "qdes-peer-del", "arguments": {"peer": "..."}}
  *                             -> {"return": {}}
+ *   {"execute": "qdes-set-secret", "arguments": {"secret": "...",
+ *                                                "secret-old": "..."}}
+ *                             -> {"return": {}}
  *   anything else             -> {"error": {"class": "...", "desc": "..."}}
  *
- * Arguments are those of the commands in qapi/qdes.json, but for "id".
+ * Arguments are those of the commands in qapi/qdes.json, but for "id", and for
+ * secrets, which are themselves here, in base64.
  *
  * Pure.  Answers end in a newline; the caller frees them with g_free().  They
  * are made from a snapshot and nothing else, so any thread may make them.
@@ -30,7 +34,7 @@
 
 #include "qdes/status.h"
 
-#define REQUEST_MAX 4096        /* bytes of a request, its newline included */
+#define REQUEST_MAX 12288       /* bytes of a request, its newline included */
 
 typedef enum RequestCommand {
     REQUEST_QUERY_QDES,
@@ -40,6 +44,7 @@ typedef enum RequestCommand {
     REQUEST_FDB_FLUSH,
     REQUEST_PEER_ADD,
     REQUEST_PEER_DEL,
+    REQUEST_SET_SECRET,
     REQUEST_INVALID,
 } RequestCommand;
 
@@ -49,6 +54,8 @@ typedef struct Request {
     char *mac;
     char *peer;
     bool statics;               /* "static" */
+    QdesSecret secret;          /* they are the request's, too */
+    QdesSecret secret_old;
 } Request;
 
 /*

@@ -301,6 +301,7 @@ int change_client(const char *path, const Request *request)
     }
     line = request_line(request);
     status = client(path, line, ANSWER_CHANGE);
+    qdes_wipe(line, strlen(line));
     g_free(line);
     return status;
 }

@@ -10,9 +10,16 @@
 
 #include "qdes/fabric-private.h"
 
-static bool is_superframe(const QdesTxFrame *frame)
+static bool is_superframe(const QdesFabric *f, const QdesTxFrame *frame)
 {
-    return frame->header_size == QDES_WIRE_SUPERFRAME_SIZE;
+    return frame->header_size == QDES_WIRE_SUPERFRAME_SIZE + f->overhead;
+}
+
+/* The datagram of a frame in the queue, as long as it is not sealed. */
+static uint8_t *plain_datagram(QdesFabric *f, const QdesTxFrame *frame)
+{
+    return f->tx.queue.bytes + frame->offset +
+           (f->sealing ? QDES_SEAL_LEAD : 0);
 }
 
 /* Must the frame in the queue go another way than was planned? */
@@ -20,17 +27,18 @@ static bool has_lost_way(const QdesFabric *f, const QdesTxFrame *frame)
 {
     return !frame->flood &&
            (!qdes_fabric_is_known(f, frame->slot, &frame->to) ||
-            (is_superframe(frame) &&
+            (is_superframe(f, frame) &&
              !qdes_fabric_takes_superframes(f, frame)));
 }
 
 /*
  * Look up anew.  Returns false when there is nowhere to go, which is counted:
- * a superframe only its own peer was known to take.
+ * a superframe only its own peer was known to take, and what is sealed already
+ * cannot be looked into.
  */
 static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
 {
-    const uint8_t *datagram = f->tx.queue.bytes + frame->offset;
+    const uint8_t *datagram = plain_datagram(f, frame);
     uint32_t slot = QDES_PEER_NONE;
     QdesWay way;
 
@@ -38,7 +46,7 @@ static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
         qdes_fabric_lose_copies(f, frame->relayed, 1);
         return false;
     }
-    if (is_superframe(frame)) {
+    if (is_superframe(f, frame) || frame->sealed) {
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_unreachable);
         return false;
     }
@@ -56,11 +64,14 @@ static bool redirect(QdesFabric *f, QdesTxFrame *frame, int64_t now)
 
 static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
 {
-    uint8_t *datagram = f->tx.queue.bytes + frame->offset;
+    uint8_t *datagram = plain_datagram(f, frame);
 
+    if (frame->sealed) {
+        return;                 /* every port that opens it finishes it */
+    }
     if (datagram[3] & QDES_WIRE_FLAG_CSUM_PARTIAL) {
         qdes_packet_finish(datagram + QDES_WIRE_HEADER_SIZE,
-                           frame->size - QDES_WIRE_HEADER_SIZE);
+                           frame->size - frame->header_size);
         f->config.encap->encode(datagram,
                                 datagram[3] & QDES_WIRE_FLAG_RELAYED,
                                 f->config.netid);
@@ -72,7 +83,7 @@ static void finish_queued(QdesFabric *f, const QdesTxFrame *frame)
  * They stay the same: nothing is queued behind them before they have left.
  */
 static void begin_run(QdesFabric *f, unsigned at, QdesTrain *run,
-                      struct iovec *iov)
+                      struct iovec *iov, int64_t now)
 {
     QdesTxFrame *frame = &f->tx.queue.frames[at];
     unsigned end = qdes_txq_train(&f->tx.queue, at, run, iov);
@@ -84,13 +95,17 @@ static void begin_run(QdesFabric *f, unsigned at, QdesTrain *run,
         qdes_fabric_count_copied(f, n, run->size - n * run->header_size);
     }
     frame->run_end = end;
+    if (f->sealing) {
+        qdes_sealing_seal_queued(f, at, end, now);
+    }
 }
 
 /*
  * Lay out copies of the run that begins with number *@at, as far as they go
  * into the batch.  When they all do, *@at is behind it.
  */
-static unsigned lay_out_copies(QdesFabric *f, unsigned *at, unsigned n)
+static unsigned lay_out_copies(QdesFabric *f, unsigned *at, unsigned n,
+                               int64_t now)
 {
     QdesTransmit *tx = &f->tx;
     QdesTxFrame *frame = &tx->queue.frames[*at];
@@ -98,7 +113,7 @@ static unsigned lay_out_copies(QdesFabric *f, unsigned *at, unsigned n)
     QdesTrain run;
     QdesTxFrame to;
 
-    begin_run(f, *at, &run, &tx->pieces[n]);
+    begin_run(f, *at, &run, &tx->pieces[n], now);
     while (n < QDES_TX_BATCH) {
         slot = qdes_peers_next_copy(f->peers, slot);
         if (slot == QDES_PEER_NONE) {
@@ -138,7 +153,7 @@ static unsigned collect(QdesFabric *f, int64_t now)
     while (at < queue->tail && n < QDES_TX_BATCH) {
         frame = &queue->frames[at];
         if (frame->flood && frame->group_done) {
-            n = lay_out_copies(f, &at, n);
+            n = lay_out_copies(f, &at, n, now);
             continue;
         }
         if (has_lost_way(f, frame)) {
@@ -157,6 +172,9 @@ static unsigned collect(QdesFabric *f, int64_t now)
             for (i = at; i < end; i++) {
                 finish_queued(f, &queue->frames[i]);
             }
+        }
+        if (f->sealing) {
+            qdes_sealing_seal_queued(f, at, end, now);
         }
         tx->marks[n].copied = QDES_PEER_NONE;
         tx->marks[n].group_done = 0;

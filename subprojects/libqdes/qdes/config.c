@@ -460,7 +460,86 @@ static bool check_port_security(QdesConfig *config, const QdesOptions *options,
 
 bool qdes_config_is_exposed(const QdesConfig *config)
 {
-    return !qdes_addr_is_loopback(&config->local);
+    return !config->secret.data && !qdes_addr_is_loopback(&config->local);
+}
+
+static bool check_secret(const char *option, QdesSecret *secret, GError **errp)
+{
+    const char *bytes = secret->data;
+
+    if (!bytes) {
+        return true;
+    }
+    if (secret->size > 0 && bytes[secret->size - 1] == '\n') {
+        secret->size--;
+    }
+    if (secret->size >= QDES_SECRET_MIN && secret->size <= QDES_SECRET_MAX) {
+        return true;
+    }
+    OPTION_ERROR(errp, "%s: has %zu bytes, must have %d to %d; make one with "
+                 "head -c 32 /dev/urandom | base64", option, secret->size,
+                 QDES_SECRET_MIN, QDES_SECRET_MAX);
+    return false;
+}
+
+bool qdes_config_check_secrets(QdesSecret *secret, QdesSecret *secret_old,
+                               GError **errp)
+{
+    if (!check_secret("secret", secret, errp) ||
+        !check_secret("secret-old", secret_old, errp)) {
+        return false;
+    }
+    if (secret_old->data && !secret->data) {
+        OPTION_ERROR(errp, "secret-old: there is no secret=; give the new "
+                     "one there, and here the one that it replaces");
+        return false;
+    }
+    if (secret->data && secret_old->data &&
+        secret->size == secret_old->size &&
+        memcmp(secret->data, secret_old->data, secret->size) == 0) {
+        OPTION_ERROR(errp, "secret-old: is the same as secret=; leave it "
+                     "out");
+        return false;
+    }
+    return true;
+}
+
+static bool check_seal(QdesConfig *config, const QdesOptions *options,
+                       GError **errp)
+{
+    static const QdesSealChoice choices[] = {
+        QDES_SEAL_AUTO, QDES_SEAL_AES_256_GCM, QDES_SEAL_CHACHA20_POLY1305,
+    };
+    size_t i;
+
+    config->secret = options->secret;
+    config->secret_old = options->secret_old;
+    if (!qdes_config_check_secrets(&config->secret, &config->secret_old,
+                                   errp)) {
+        return false;
+    }
+    if (config->secret.data && !config->encap->control) {
+        OPTION_ERROR(errp, "secret: %s cannot be sealed; leave it out, or use "
+                     "encap=qdes", config->encap->title);
+        return false;
+    }
+    if (!options->cipher) {
+        return true;
+    }
+    if (!config->secret.data) {
+        OPTION_ERROR(errp, "cipher=%s: without secret= nothing is sealed; "
+                     "leave it out", options->cipher);
+        return false;
+    }
+    for (i = 0; i < G_N_ELEMENTS(choices); i++) {
+        if (strcmp(options->cipher, qdes_seal_choice_name(choices[i])) == 0) {
+            config->cipher = choices[i];
+            return true;
+        }
+    }
+    OPTION_ERROR(errp, "cipher=%s: must be auto, aes-256-gcm or "
+                 "chacha20-poly1305", options->cipher);
+    return false;
 }
 
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
@@ -475,6 +554,7 @@ bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
     memset(config, 0, sizeof(*config));
 
     if (!check_encap(config, options, errp) ||
+        !check_seal(config, options, errp) ||
         !check_group(config, options->mcast, errp) ||
         !check_netid(config, options, errp) ||
         !check_local(config, options->localaddr, options->n_peers, errp) ||

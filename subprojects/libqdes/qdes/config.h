@@ -9,8 +9,9 @@
  * would be right.
  *
  * Options are borrowed during the call; a QdesConfig is a plain value that
- * owns nothing: its @peers are those of the options, and have to be there
- * until a fabric is made of it.  Besides asking the system for the interface
+ * owns nothing: its @peers and secrets are those of the options, and have to
+ * be there until a fabric is made of it, which keeps no secret but only keys.
+ * Besides asking the system for the interface
  * that iface= (or the scope of an address) names, nothing is looked up.
  */
 
@@ -18,6 +19,7 @@
 #define QDES_CONFIG_H
 
 #include "qdes/resolve.h"
+#include "qdes/sealkey.h"
 
 typedef struct QdesEncapsulation QdesEncapsulation;
 
@@ -39,6 +41,14 @@ typedef struct QdesEncapsulation QdesEncapsulation;
 #define QDES_MIN_SOCKBUF 4096               /* bytes */
 #define QDES_MAX_SOCKBUF (1 << 30)          /* bytes */
 #define QDES_IFNAME_SIZE 16                 /* bytes, IFNAMSIZ */
+#define QDES_PSEUDONYMS_MAX 3               /* of a network, at once */
+
+/* Bytes that nobody else is to know.  NULL: there are none. */
+typedef struct QdesSecret {
+    const void *data;
+    size_t size;                /* QDES_SECRET_MIN to QDES_SECRET_MAX; one
+                                   newline at the end does not count */
+} QdesSecret;
 
 /* What the user wrote.  NULL, or a has_ that is false: the default. */
 typedef struct QdesOptions {
@@ -72,6 +82,9 @@ typedef struct QdesOptions {
     bool default_loop_guard;    /* taken when there is no @loop_guard */
     bool relay;                 /* between those that do not reach each other */
     const char *default_name;   /* taken when @name is NULL */
+    QdesSecret secret;          /* seals the fabric */
+    QdesSecret secret_old;      /* the one before, while keys are changed */
+    const char *cipher;         /* "auto", or one that it sends by */
 } QdesOptions;
 
 /* What it means. */
@@ -108,6 +121,11 @@ typedef struct QdesConfig {
     QdesLookup *lookup;         /* of peers' names, NULL: the system's */
     void *lookup_opaque;
     bool plain_io;              /* none of the host's own socket extras */
+    QdesSecret secret, secret_old;
+    QdesSealChoice cipher;
+    QdesSealLimits seal_limits; /* 0 each: those of the protocol */
+    uint32_t pseudonyms[QDES_PSEUDONYMS_MAX]; /* for the kernel's filter */
+    unsigned n_pseudonyms;
 } QdesConfig;
 
 /*
@@ -116,6 +134,10 @@ typedef struct QdesConfig {
  */
 bool qdes_config_init(QdesConfig *config, const QdesOptions *options,
                       GError **errp);
+
+/* Check the secrets of a fabric, and cut off a newline. */
+bool qdes_config_check_secrets(QdesSecret *secret, QdesSecret *secret_old,
+                               GError **errp);
 
 /* Parse what lists a peer, and check that one can be there. */
 bool qdes_config_parse_peer(const QdesConfig *config, QdesSeedSpec *spec,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ECHO, ECHO-REPLY and PEERS; docs/protocol.md is the norm. */
+/* All control messages but HELLO and BYE; docs/protocol.md is the norm. */
 
 #include "qdes/control.h"
 
@@ -197,4 +197,82 @@ size_t qdes_control_encode_list(uint8_t data[QDES_WIRE_CONTROL_MAX],
         p += QDES_ENTRY_SIZE;
     }
     return p - data;
+}
+
+G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 3 * QDES_TLV_HEADER_SIZE + 8 + 8 + 4 ==
+                QDES_CHALLENGE_SIZE);
+G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 2 * QDES_TLV_HEADER_SIZE + 8 + 16 ==
+                QDES_RESPONSE_SIZE);
+
+QdesWireResult qdes_control_decode_challenge(QdesChallenge *challenge,
+                                             const QdesWireHeader *header)
+{
+    static const struct {
+        size_t size;
+        QdesWireTlv type;
+        bool response, challenge;       /* mandatory in it */
+    } known[] = {
+        { 8, QDES_WIRE_TLV_NONCE, true, true },
+        { 8, QDES_WIRE_TLV_SESSION, false, true },
+        { 4, QDES_WIRE_TLV_AGE, false, true },
+        { 16, QDES_WIRE_TLV_NUMBERS, true, false },
+    };
+    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
+    bool is_response = header->type == QDES_WIRE_RESPONSE;
+    const uint8_t *values[G_N_ELEMENTS(known)] = { NULL };
+    size_t i;
+
+    memset(challenge, 0, sizeof(*challenge));
+    while (tlv.left > 0) {
+        if (!qdes_tlv_read(&tlv)) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        for (i = 0; i < G_N_ELEMENTS(known); i++) {
+            if (tlv.type == known[i].type &&
+                (is_response ? known[i].response : known[i].challenge)) {
+                if (values[i] || tlv.size != known[i].size) {
+                    return QDES_WIRE_BAD_TLV;
+                }
+                values[i] = tlv.value;
+            }
+        }
+    }
+    for (i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (!values[i] &&
+            (is_response ? known[i].response : known[i].challenge)) {
+            return QDES_WIRE_BAD_TLV;
+        }
+    }
+    challenge->nonce = qdes_get_be64(values[0]);
+    if (is_response) {
+        challenge->numbers[0] = qdes_get_be64(values[3]);
+        challenge->numbers[1] = qdes_get_be64(values[3] + 8);
+    } else {
+        challenge->session = qdes_get_be64(values[1]);
+        challenge->age = qdes_get_be32(values[2]);
+    }
+    return QDES_WIRE_OK;
+}
+
+size_t qdes_control_encode_challenge(uint8_t data[QDES_CHALLENGE_SIZE],
+                                     QdesWireType type, uint32_t netid,
+                                     const QdesChallenge *challenge)
+{
+    uint8_t *p = data + QDES_WIRE_HEADER_SIZE;
+
+    qdes_wire_encode_header(data, type, 0, netid);
+    p = qdes_tlv_put(p, QDES_WIRE_TLV_NONCE, 8);
+    qdes_put_be64(p, challenge->nonce);
+    p += 8;
+    if (type == QDES_WIRE_RESPONSE) {
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_NUMBERS, 16);
+        qdes_put_be64(p, challenge->numbers[0]);
+        qdes_put_be64(p + 8, challenge->numbers[1]);
+        return p + 16 - data;
+    }
+    p = qdes_tlv_put(p, QDES_WIRE_TLV_SESSION, 8);
+    qdes_put_be64(p, challenge->session);
+    p = qdes_tlv_put(p + 8, QDES_WIRE_TLV_AGE, 4);
+    qdes_put_be32(p, challenge->age);
+    return p + 4 - data;
 }

@@ -284,6 +284,7 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
     to->copy = false;
     to->relayed = false;
     to->group_done = to->flood && !f->config.has_group;
+    to->sealed = false;
     to->copied = QDES_PEER_NONE;
     to->run_end = 0;
     to->slot = to->flood ? QDES_PEER_NONE : slot;
@@ -294,7 +295,7 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
     peer = qdes_peers_get(f->peers, slot);
     to->to = peer->addr;
     if (peer->mtu) {
-        to->room = MIN(to->room, peer->mtu + QDES_WIRE_HEADER_SIZE);
+        to->room = MIN(to->room, peer->mtu + QDES_WIRE_HEADER_SIZE + f->overhead);
     }
 }
 

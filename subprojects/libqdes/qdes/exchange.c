@@ -107,7 +107,6 @@ static void take_echo(QdesFabric *f, const QdesEcho *echo,
 static void take_reply(QdesFabric *f, const QdesEcho *echo,
                        const QdesAddr *from, int64_t now)
 {
-    const QdesPeer *peer;
     int64_t age_us;
     uint32_t slot;
 
@@ -116,9 +115,20 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         QDES_COUNT(&f->stats, echo_stray);
         return;
     }
-    slot = qdes_fabric_hear_again(f, from, now);
+    slot = qdes_fabric_take_proof(f, from, age_us, now);
+    if (slot != QDES_PEER_NONE) {
+        note_observed(f, slot, &echo->observed, now);
+    }
+}
+
+uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
+                                int64_t age_us, int64_t now)
+{
+    uint32_t slot = qdes_fabric_hear_again(f, from, now);
+    const QdesPeer *peer;
+
     if (slot == QDES_PEER_NONE) {
-        return;
+        return slot;
     }
     if (qdes_peers_get(f->peers, slot)->alive) {
         qdes_candidates_remove(f->mesh.candidates, from);
@@ -127,8 +137,7 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         qdes_peers_echo_returned(f->peers, slot, age_us);
     }
     if (!qdes_peers_prove(f->peers, slot, now)) {
-        note_observed(f, slot, &echo->observed, now);
-        return;
+        return slot;
     }
     QDES_COUNT(&f->stats, peers_proven);
     qdes_candidates_reward(f->mesh.candidates);
@@ -145,9 +154,7 @@ static void take_reply(QdesFabric *f, const QdesEcho *echo,
         qdes_fabric_greet(f, slot, now);
         slot = qdes_peers_find(f->peers, from);
     }
-    if (slot != QDES_PEER_NONE) {
-        note_observed(f, slot, &echo->observed, now);
-    }
+    return slot;
 }
 
 /* Tell the peer in @slot of those in @buckets that it does not know, beginning

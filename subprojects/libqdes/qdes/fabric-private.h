@@ -17,6 +17,7 @@
  *   relaying.c   peers' frames that are sent on to other peers
  *   detouring.c  ports that are reached by such a relay only
  *   seeding.c    the peers that the user listed
+ *   sealing.c    sealing and opening, where there is a secret
  *   fabric.c     the rest: life, events, status
  */
 
@@ -36,9 +37,11 @@
 #include "qdes/peer.h"
 #include "qdes/portsec.h"
 #include "qdes/relay.h"
+#include "qdes/sealing.h"
 #include "qdes/seeds.h"
 #include "qdes/segment.h"
 #include "qdes/statics.h"
+#include "qdes/status.h"
 #include "qdes/storm.h"
 #include "qdes/train.h"
 #include "qdes/underlay.h"
@@ -64,6 +67,8 @@ typedef enum QdesSaid {
     QDES_SAID_STORM = 1 << 8,
     QDES_SAID_LOOP = 1 << 9,
     QDES_SAID_VIOLATION = 1 << 10,
+    QDES_SAID_PLAIN = 1 << 16,
+    QDES_SAID_WRONG_KEY = 1 << 17,
 } QdesSaid;
 
 /* On the way out. */
@@ -102,6 +107,8 @@ typedef struct QdesReceive {
     QdesWireHeader decoded;     /* that header, not what it is followed by */
     const uint8_t *src;         /* the last MAC address learned of it */
     const uint8_t *passed;      /* the datagram that was sent on last */
+    const uint8_t *opened;      /* a sealed datagram that was opened, and is
+                                   not taken yet */
     QdesCoalescer *coalescer;
     uint8_t vnet[QDES_VNET_MAX];
 
@@ -218,6 +225,8 @@ struct QdesFabric {
         int64_t relearn_at;     /* ms, 0: nothing to forget */
     } loop;
 
+    QdesSealing *sealing;       /* NULL: not sealed */
+    uint32_t overhead;          /* bytes that sealing adds to a datagram */
     uint32_t paths;             /* changes with what is known of paths */
     QdesTransmit tx;
     QdesReceive rx;
@@ -382,6 +391,10 @@ bool qdes_fabric_has_departed(const QdesFabric *f, const QdesAddr *addr,
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size);
 
+/* The same, of a datagram that is as it is to be. */
+bool qdes_fabric_send_datagram(QdesFabric *f, const QdesAddr *to,
+                               const uint8_t *data, size_t size);
+
 /* Send a HELLO to @to, NULL: to the group.  @asks: for one in return. */
 void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
                             QdesGroupHeard group_heard);
@@ -512,6 +525,13 @@ unsigned qdes_fabric_list_detours(const QdesFabric *f, uint32_t slot,
 void qdes_fabric_start_detours(QdesFabric *f);
 void qdes_fabric_tend_detours(QdesFabric *f, int64_t now);
 int64_t qdes_fabric_detours_due(const QdesFabric *f);
+/* Who is at @from has returned a nonce, after @age_us.  Returns its slot, or
+ * QDES_PEER_NONE. */
+uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
+                                int64_t age_us, int64_t now);
+
+/* Tell of sealing in @status. */
+void qdes_sealing_status(const QdesFabric *f, QdesStatusSeal *status);
 
 /* Can floods leave by the group? */
 bool qdes_fabric_has_group(const QdesFabric *f);

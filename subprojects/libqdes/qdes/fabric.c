@@ -122,6 +122,9 @@ void qdes_fabric_flush(QdesFabric *f, int64_t now)
 void qdes_fabric_tick(QdesFabric *f, int64_t now)
 {
     f->timer = INT64_MAX;
+    if (f->sealing) {
+        qdes_sealing_tick(f, now);
+    }
     if (now >= f->refresh_at) {
         qdes_fabric_refresh(f, now);
     }
@@ -200,7 +203,8 @@ QdesFabric *qdes_fabric_new(const QdesConfig *config, const QdesHost *host,
     f->refresh_at = INT64_MAX;
     f->paths = 1;
     f->rx.coalescer = qdes_coalescer_new();
-    if (!qdes_fabric_start_seeds(f, config, now, errp)) {
+    if (!qdes_sealing_start(f, config, now, errp) ||
+        !qdes_fabric_start_seeds(f, config, now, errp)) {
         f->link_up = false;     /* nobody has heard of it */
         qdes_fabric_free(f);
         return NULL;
@@ -247,6 +251,7 @@ void qdes_fabric_free(QdesFabric *f)
     }
     qdes_fabric_stop_mesh(f);
     qdes_fabric_stop_seeds(f);
+    qdes_sealing_stop(f);
     qdes_underlay_free(f->underlay);
     qdes_coalescer_free(f->rx.coalescer);
     qdes_relay_free(f->relay);
@@ -289,6 +294,7 @@ QdesStatus *qdes_fabric_status(const QdesFabric *f, int64_t now)
                                          now);
 
     qdes_status_add_seeds(status, f->seeds, now);
+    qdes_sealing_status(f, &status->seal);
     qdes_status_add_missed(status, &f->detours, f->peers);
     status->relay = f->relay != NULL;
     status->relay_pairs = f->relay ? qdes_relay_size(f->relay) : 0;

@@ -207,6 +207,15 @@ bool qdes_fabric_del_peer(QdesFabric *fabric, const char *text, int64_t now,
                           GError **errp);
 
 /*
+ * Change the secrets of a sealed fabric.  For a fleet to change without an
+ * outage, give each port in turn the new one with the old one as @secret_old,
+ * and then each the new one alone (@secret_old NULL).
+ */
+bool qdes_fabric_set_secrets(QdesFabric *fabric, const QdesSecret *secret,
+                             const QdesSecret *secret_old, int64_t now,
+                             GError **errp);
+
+/*
  * Something changed on the port's side, such as what its TAP is bridged to:
  * the loop guard looks at once whether another port of the fabric is there.
  */

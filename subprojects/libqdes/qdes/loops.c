@@ -117,6 +117,13 @@ void qdes_fabric_suspect(QdesFabric *f, int64_t now)
     }
 }
 
+/* In a sealed network, nobody on the LAN learns its number either. */
+static bool is_ours(const QdesFabric *f, uint32_t netid)
+{
+    return f->sealing ? qdes_sealing_is_probe_id(f, netid)
+                      : netid == f->config.netid;
+}
+
 void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
                             int64_t now)
 {
@@ -134,7 +141,7 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
     }
     qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_probe);
     if (!guards(f) || !qdes_probe_decode(&probe, data, size) ||
-        probe.netid != f->config.netid ||
+        !is_ours(f, probe.netid) ||
         qdes_probe_is_of(&probe, f->instance) ||
         !qdes_storm_allows(&f->loop.checks, now)) {
         return;
@@ -205,7 +212,7 @@ static void send_probe(QdesFabric *f, int64_t now)
 {
     QdesVnet vnet = { .needs_csum = false };
     QdesProbe probe = {
-        .netid = f->config.netid,
+        .netid = f->sealing ? qdes_sealing_probe_id(f) : f->config.netid,
         .asks = f->loop.guard.asks,
         .nonce = f->host->random(f->opaque),
     };

@@ -340,6 +340,8 @@ QdesPeerNews qdes_peers_hello(QdesPeers *peers, uint32_t slot,
     if (hello->mtu) {
         peer->mtu = CLAMP(hello->mtu, QDES_PEER_MIN_MTU, QDES_FRAME_MAX);
     }
+    peer->n_keys = hello->n_keys;
+    memcpy(peer->keys, hello->keys, sizeof(peer->keys));
     g_strlcpy(peer->name, hello->name, sizeof(peer->name));
     peer->hold_ms = QDES_HOLD_MS;
     if (hello->hold_time) {
@@ -546,6 +548,11 @@ void qdes_peers_set_greeted(QdesPeers *peers, uint32_t slot, int64_t now)
 void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now)
 {
     peers->slots[slot].peer.answered = now;
+}
+
+void qdes_peers_set_heard_key(QdesPeers *peers, uint32_t slot, uint32_t key)
+{
+    peers->slots[slot].peer.heard_key = key;
 }
 
 void qdes_peers_set_observed(QdesPeers *peers, uint32_t slot,

@@ -62,6 +62,9 @@ typedef struct QdesPeer {
     uint32_t capabilities;
     uint32_t mtu;               /* bytes of the largest frame, 0: not said */
     char name[QDES_NAME_MAX + 1];
+    unsigned n_keys;            /* that it accepts; 0: it did not say */
+    uint32_t keys[QDES_WIRE_KEYS_MAX];
+    uint32_t heard_key;         /* that it used last, as far as that matters */
     int64_t hold_ms;
     int64_t heard;              /* ms, when heard last */
     uint32_t room;              /* bytes of the longest datagram that its path
@@ -195,6 +198,9 @@ void qdes_peers_set_observed(QdesPeers *peers, uint32_t slot,
 /* Take note of when the peer in @slot was sent a HELLO of its own, a list. */
 void qdes_peers_set_greeted(QdesPeers *peers, uint32_t slot, int64_t now);
 void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now);
+
+/* What the peer in @slot sends is sealed by the key with this ID. */
+void qdes_peers_set_heard_key(QdesPeers *peers, uint32_t slot, uint32_t key);
 
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot);
 

@@ -260,8 +260,9 @@ uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
     if (by_group) {
         hear_by_group(f, slot, now);
     }
+    /* Who cannot seal can still send again, from anywhere, what was. */
     *teaches = qdes_peers_get(f->peers, slot)->proven ||
-               qdes_peers_hears_group(f->peers, slot, now);
+               (!f->sealing && qdes_peers_hears_group(f->peers, slot, now));
     if (!qdes_peers_get(f->peers, slot)->proven && answers_echo(f, slot)) {
         qdes_fabric_credit(f, from, bytes, now);
     }
@@ -301,14 +302,20 @@ static const QdesAddr *control_from(const QdesFabric *f, const QdesAddr *to)
 bool qdes_fabric_send_control(QdesFabric *f, const QdesAddr *to,
                               const uint8_t *data, size_t size)
 {
-    const QdesAddr *from;
-    int ret = -EAGAIN;
-    int try;
-
     if (!f->config.encap->control) {
         return false;
     }
-    from = control_from(f, to);
+    return f->sealing ? qdes_sealing_send_control(f, to, data, size)
+                      : qdes_fabric_send_datagram(f, to, data, size);
+}
+
+bool qdes_fabric_send_datagram(QdesFabric *f, const QdesAddr *to,
+                               const uint8_t *data, size_t size)
+{
+    const QdesAddr *from = control_from(f, to);
+    int ret = -EAGAIN;
+    int try;
+
     /* The first error may be one of an earlier datagram. */
     for (try = 0; try < 3; try++) {
         ret = qdes_underlay_send_one(f->underlay, to, from, data, size);
@@ -339,12 +346,15 @@ static size_t make_hello(QdesFabric *f, uint8_t data[QDES_WIRE_HELLO_SIZE],
                         (f->config.superframes ?
                          QDES_WIRE_CAP_SUPERFRAME : 0) |
                         (qdes_fabric_relays(f) ? QDES_WIRE_CAP_RELAY : 0),
-        .mtu = QDES_FRAME_MAX,
+        .mtu = QDES_FRAME_MAX - f->overhead,
         .hold_time = QDES_HOLDS * qdes_fabric_interval(f) / 1000,
         .group_heard = group_heard,
     };
 
     g_strlcpy(hello.name, f->config.name, sizeof(hello.name));
+    if (f->sealing) {
+        qdes_sealing_fill_hello(f, &hello);
+    }
     return qdes_wire_encode_hello(data, QDES_WIRE_HELLO, f->config.netid,
                                   &hello);
 }
@@ -415,6 +425,9 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
 
     note_at(f, slot, false, now);
     watch_expiry(f, slot);
+    if (f->sealing) {
+        qdes_sealing_note_hello(f, slot);
+    }
     if (news != QDES_PEER_SAME) {
         forget_departed(f, from);
     }

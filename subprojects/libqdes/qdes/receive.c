@@ -370,8 +370,20 @@ static void say_sealed(QdesFabric *f, const QdesAddr *from)
     }
 }
 
+static void say_plain(QdesFabric *f, const QdesAddr *from)
+{
+    char text[QDES_ADDR_STRLEN];
+
+    if (qdes_fabric_first(f, QDES_SAID_PLAIN)) {
+        qdes_fabric_say(f, QDES_LOG_WARNING,
+                        "%s does not seal what it sends, and this port has a "
+                        "secret: nothing passes between them",
+                        qdes_addr_format(from, text));
+    }
+}
+
 /* Returns false when the datagram has to wait. */
-static bool input(QdesFabric *f, uint8_t *data, size_t size,
+static bool input_plain(QdesFabric *f, uint8_t *data, size_t size,
                   const QdesAddr *from, int64_t now)
 {
     QdesReceive *rx = &f->rx;
@@ -415,7 +427,10 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
         break;
     }
 
-    if (header->netid != f->config.netid) {
+    if (f->sealing && !rx->opened) {
+        drop(f, QDES_COUNTER_rx_drop_plain);
+        say_plain(f, from);
+    } else if (header->netid != f->config.netid) {
         drop(f, QDES_COUNTER_rx_drop_netid);
     } else if (qdes_underlay_is_own(f->underlay, from)) {
         drop(f, QDES_COUNTER_rx_drop_own);
@@ -436,6 +451,37 @@ static bool input(QdesFabric *f, uint8_t *data, size_t size,
     return true;
 }
 
+/* The same; where there is a secret, it is opened first, and only once. */
+static bool input(QdesFabric *f, uint8_t *data, size_t size,
+                  const QdesAddr *from, int64_t now)
+{
+    QdesReceive *rx = &f->rx;
+
+    if (!f->sealing) {
+        return input_plain(f, data, size, from, now);
+    }
+    if (rx->opened != data) {
+        rx->opened = NULL;
+        switch (qdes_sealing_open(f, data, size, from, now)) {
+        case QDES_OPENED:
+            rx->opened = data;
+            break;
+        case QDES_OPENED_DONE:
+            rx->src = NULL;     /* its sender may be known, or proven now */
+            return true;
+        case QDES_OPENED_NOT_SEALED:
+            rx->header = NULL;
+            return input_plain(f, data, size, from, now);
+        }
+    }
+    if (!input_plain(f, data + QDES_SEAL_LEAD, size - QDES_SEAL_OVERHEAD,
+                     from, now)) {
+        return false;
+    }
+    rx->opened = NULL;
+    return true;
+}
+
 /* Deliver the first that waits.  Returns false when nothing does. */
 static bool deliver_next(QdesFabric *f, int64_t now)
 {
@@ -447,7 +493,7 @@ static bool deliver_next(QdesFabric *f, int64_t now)
     return frame != NULL;
 }
 
-void qdes_fabric_work_off(QdesFabric *f, int64_t now)
+static void work_off_trains(QdesFabric *f, int64_t now)
 {
     QdesReceive *rx = &f->rx;
     QdesRxTrain *train;
@@ -496,6 +542,13 @@ void qdes_fabric_work_off(QdesFabric *f, int64_t now)
     }
 }
 
+void qdes_fabric_work_off(QdesFabric *f, int64_t now)
+{
+    do {
+        work_off_trains(f, now);
+    } while (f->sealing && !f->paused && qdes_sealing_next_held(f, now));
+}
+
 void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now)
 {
     QdesReceive *rx = &f->rx;
@@ -503,8 +556,9 @@ void qdes_fabric_receive(QdesFabric *f, int fd, int64_t now)
     bool more = true;
     int n;
 
-    rx->by_group = fd == qdes_underlay_group_fd(f->underlay);
     while (more && left > 0 && !f->paused) {
+        /* What was held may have come by the other socket. */
+        rx->by_group = fd == qdes_underlay_group_fd(f->underlay);
         n = qdes_underlay_receive(f->underlay, fd, rx->trains,
                                   MIN(left, QDES_RX_BATCH), &more);
         if (n >= 0) {

@@ -26,18 +26,6 @@ QdesSealChoice qdes_seal_choice(uint64_t session)
                             : QDES_SEAL_AES_256_GCM;
 }
 
-const char *qdes_seal_choice_name(QdesSealChoice choice)
-{
-    switch (choice) {
-    case QDES_SEAL_AES_256_GCM:
-        return "aes-256-gcm";
-    case QDES_SEAL_CHACHA20_POLY1305:
-        return "chacha20-poly1305";
-    default:
-        return "auto";
-    }
-}
-
 /* Without them AES is slower than ChaCha20, and its time tells of the key. */
 static bool has_aes_instructions(void)
 {

@@ -54,15 +54,8 @@ typedef enum QdesSealKind {
     QDES_SEAL_KINDS
 } QdesSealKind;
 
-typedef enum QdesSealChoice {
-    QDES_SEAL_AUTO,             /* AES where the processor helps */
-    QDES_SEAL_AES_256_GCM,
-    QDES_SEAL_CHACHA20_POLY1305,
-} QdesSealChoice;
-
 /* The cipher that a session has by its number. */
 QdesSealChoice qdes_seal_choice(uint64_t session);
-const char *qdes_seal_choice_name(QdesSealChoice choice);
 
 typedef struct QdesSealCipher {
     gnutls_aead_cipher_hd_t handle;
@@ -86,13 +79,6 @@ typedef struct QdesSealSender {
         uint64_t next[QDES_SEAL_KINDS];
     } samples[QDES_SEAL_SAMPLES];
 } QdesSealSender;
-
-/* When a session is due to end. */
-typedef struct QdesSealLimits {
-    uint64_t datagrams;
-    uint64_t bytes;
-    int64_t ms;
-} QdesSealLimits;
 
 /*
  * Begin a session under @key, whose number is made of @random.  Returns false,
@@ -143,6 +129,7 @@ typedef struct QdesSealSession {
     QdesSealCipher cipher;
     int64_t heard;              /* ms, when used last */
     int64_t challenged;         /* ms, of a pending one; 0: never */
+    uint32_t challenged_at;     /* where, as a hash */
     QdesSealWindow windows[QDES_SEAL_KINDS]; /* of an accepted one */
 } QdesSealSession;
 

@@ -25,11 +25,14 @@ static bool expand(const uint8_t key[HASH_SIZE], const char *label,
 {
     gnutls_datum_t prk = datum(key, HASH_SIZE);
     size_t label_size = strlen(label);
-    uint8_t text[32];
+    uint8_t text[32] = { 0 };
     gnutls_datum_t info = datum(text, label_size + more_size);
+    size_t i;
 
     g_assert(info.size <= sizeof(text));
-    memcpy(text, label, label_size);
+    for (i = 0; i < label_size; i++) {
+        text[i] = label[i];
+    }
     if (more_size) {
         memcpy(text + label_size, more, more_size);
     }
@@ -39,6 +42,18 @@ static bool expand(const uint8_t key[HASH_SIZE], const char *label,
 void qdes_wipe(void *data, size_t size)
 {
     gnutls_memset(data, 0, size);
+}
+
+const char *qdes_seal_choice_name(QdesSealChoice choice)
+{
+    switch (choice) {
+    case QDES_SEAL_AES_256_GCM:
+        return "aes-256-gcm";
+    case QDES_SEAL_CHACHA20_POLY1305:
+        return "chacha20-poly1305";
+    default:
+        return "auto";
+    }
 }
 
 bool qdes_seal_key_init(QdesSealKey *key, const void *secret, size_t size,

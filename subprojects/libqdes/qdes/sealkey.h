@@ -25,8 +25,24 @@
 
 #define QDES_SECRET_MIN 16      /* bytes */
 #define QDES_SECRET_MAX 4096    /* bytes */
-#define QDES_SEAL_KEY_SIZE 32   /* bytes of a network's key, and of a cipher's */
+#define QDES_SEAL_KEY_SIZE 32   /* bytes, of a network's key and a cipher's */
 #define QDES_SEAL_IV_SIZE 12    /* bytes */
+
+typedef enum QdesSealChoice {
+    QDES_SEAL_AUTO,             /* AES where the processor helps */
+    QDES_SEAL_AES_256_GCM,
+    QDES_SEAL_CHACHA20_POLY1305,
+} QdesSealChoice;
+
+/* As options have it. */
+const char *qdes_seal_choice_name(QdesSealChoice choice);
+
+/* When a session is due to end. */
+typedef struct QdesSealLimits {
+    uint64_t datagrams;
+    uint64_t bytes;
+    int64_t ms;
+} QdesSealLimits;
 
 typedef struct QdesSealKey {
     uint8_t network[QDES_SEAL_KEY_SIZE];

@@ -3,6 +3,8 @@
 
 #include "qdes/status.h"
 
+#include <inttypes.h>
+
 void qdes_status_free(QdesStatus *status)
 {
     size_t i;
@@ -52,6 +54,27 @@ static void add_head(GString *text, const QdesStatus *s, const char *indent)
                            qdes_addr_format(&s->local, addr));
     g_string_append_printf(text, "%svnet-hdr %s, gso %s\n", indent,
                            s->vnet_hdr ? "on" : "off", s->gso ? "on" : "off");
+}
+
+static void add_seal(GString *text, const QdesStatusSeal *s,
+                     const char *indent)
+{
+    if (!s->sealed) {
+        return;
+    }
+    g_string_append_printf(text, "%ssealed by %s, key %08" PRIx32, indent,
+                           s->cipher, s->key_id);
+    if (s->changing) {
+        g_string_append_printf(text, ", old key %08" PRIx32 "%s",
+                               s->old_key_id, s->flooding_old ?
+                               " (floods go by it)" : "");
+    }
+    g_string_append_printf(text, "; sessions %" G_GUINT32_FORMAT, s->sessions);
+    if (s->pending) {
+        g_string_append_printf(text, ", %" G_GUINT32_FORMAT " not accepted",
+                               s->pending);
+    }
+    g_string_append_c(text, '\n');
 }
 
 static void add_seeds(GString *text, const QdesStatus *s, const char *indent)
@@ -205,6 +228,7 @@ char *qdes_status_text(const QdesStatus *s, const char *indent)
     int i;
 
     add_head(text, s, indent);
+    add_seal(text, &s->seal, indent);
     add_loop(text, s, indent);
     add_portsec(text, s, indent);
     add_seeds(text, s, indent);

@@ -64,6 +64,18 @@ typedef struct QdesStatusMac {
     uint32_t moves;
 } QdesStatusMac;
 
+/* How a fabric is sealed; all zero: it is not. */
+typedef struct QdesStatusSeal {
+    bool sealed;
+    const char *cipher;         /* that this port seals with; static */
+    uint32_t key_id;
+    bool changing;              /* there is an old key, too: */
+    uint32_t old_key_id;
+    bool flooding_old;          /* floods go by that */
+    uint32_t sessions;          /* of peers that are accepted */
+    uint32_t pending;           /* that are not accepted yet */
+} QdesStatusSeal;
+
 /* Which MAC addresses may be on this side of the port. */
 typedef struct QdesStatusPortsec {
     size_t n_macs;
@@ -89,6 +101,7 @@ typedef struct QdesStatus {
     bool blocked_by_loop;       /* the loop guard has blocked the port, as */
     char loop_name[QDES_NAME_MAX + 1]; /* this peer is on the same LAN */
     QdesAddr loop_addr;
+    QdesStatusSeal seal;
     QdesStatusPortsec *portsec; /* NULL: any may be */
     size_t n_peers;
     QdesStatusPeer *peers;

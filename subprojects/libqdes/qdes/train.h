@@ -44,7 +44,7 @@ typedef struct QdesTrain {
     bool relayed;               /* such a copy, of a frame from another peer */
     bool fits;                  /* no datagram is longer than the path's MTU */
     uint32_t slot;              /* of the peer */
-    uint32_t header_size;       /* bytes before each frame */
+    uint32_t header_size;       /* bytes around each frame */
     const struct iovec *iov;
     int iovcnt;
     size_t size;                /* bytes in all */
@@ -70,13 +70,15 @@ typedef struct QdesTxFrame {
     QdesAddr to;
     bool flood;                 /* to the group, and copies to some peers */
     bool copy;                  /* one of those copies */
+    bool sealed;                /* it is; else it stands behind the room for
+                                   that, if the fabric seals */
     bool relayed;               /* it came from another peer */
     bool group_done;            /* flood: only copies are left to send */
     uint32_t copied;            /* the slot that got the last of them */
     unsigned run_end;           /* frames up to this number are copied together
                                    with it; 0: not known yet */
     uint32_t slot;
-    uint32_t header_size;       /* bytes before the frame */
+    uint32_t header_size;       /* bytes around the frame */
     uint32_t offset, size;      /* of the datagram, in bytes[] */
     uint32_t room;              /* bytes of the path's largest datagram */
 } QdesTxFrame;

@@ -38,31 +38,36 @@ static uint8_t flags_of(const QdesTxFrame *to, bool partial)
 }
 
 /*
- * Room for a datagram of @size bytes in the queue, which may have to leave for
- * that; NULL: it cannot.
+ * Room for a datagram of @size bytes in the queue, and for its seal, which may
+ * have to leave for that; NULL: it cannot.
  */
 static uint8_t *make_room(QdesFabric *f, size_t size, int64_t now)
 {
-    uint8_t *room = qdes_txq_room(&f->tx.queue, size);
+    uint8_t *room;
 
+    size += f->overhead;
+    room = qdes_txq_room(&f->tx.queue, size);
     if (!room && qdes_fabric_send_queue(f, now)) {
         room = qdes_txq_room(&f->tx.queue, size);
     }
-    return room;
+    return room && f->sealing ? room + QDES_SEAL_LEAD : room;
 }
 
 /* Queue the datagram whose frame of @size bytes is in @datagram already. */
 static void enqueue(QdesFabric *f, QdesTxFrame *to, uint8_t *datagram,
                     size_t size, bool partial)
 {
+    size_t header_size = QDES_WIRE_HEADER_SIZE + f->overhead;
+
     f->config.encap->encode(datagram, flags_of(to, partial), f->config.netid);
     if (f->config.mss_clamp &&
         qdes_mss_clamp(datagram + QDES_WIRE_HEADER_SIZE, size,
-                       to->room - QDES_WIRE_HEADER_SIZE, partial)) {
+                       to->room - header_size, partial)) {
         QDES_COUNT(&f->stats, tx_mss_clamped);
     }
-    to->header_size = QDES_WIRE_HEADER_SIZE;
-    to->size = QDES_WIRE_HEADER_SIZE + size;
+    to->header_size = header_size;
+    to->size = header_size + size;
+    to->sealed = false;
     qdes_txq_add(&f->tx.queue, to);
 }
 
@@ -102,8 +107,69 @@ static void encode_cut_header(const QdesFabric *f, const QdesTxFrame *to,
     }
 }
 
+/*
+ * The same where all is sealed, into a buffer: what is gathered there for the
+ * cipher leaves from there in one piece.
+ */
+static unsigned lay_out_sealed(QdesFabric *f, const QdesTxFrame *to,
+                               bool partial, size_t header_size, int64_t now)
+{
+    QdesTransmit *tx = &f->tx;
+    QdesSegmenter *cut = &tx->cut;
+    struct iovec *scratch = &tx->pieces[QDES_TX_BATCH];
+    size_t around = header_size + QDES_SEAL_OVERHEAD;
+    unsigned n = 0;
+    QdesTrain *train;
+    unsigned in_train;
+    uint8_t *header;
+    uint8_t *at;
+    size_t left;
+    size_t size;
+    int count;
+
+    at = qdes_sealing_bounce(f, &left);
+    while (cut->frames > 0 && n < QDES_TX_BATCH &&
+           around + cut->frame_size <= left) {
+        train = &tx->trains[n];
+        *train = (QdesTrain) {
+            .to = to->to,
+            .flood = to->flood,
+            .copy = to->copy,
+            .relayed = to->relayed,
+            .slot = to->slot,
+            .header_size = around,
+            .iov = &tx->pieces[n],
+            .iovcnt = 1,
+            .segment = around + cut->frame_size,
+        };
+        train->fits = train->segment <= to->room;
+        tx->pieces[n].iov_base = at;
+        for (in_train = 0;
+             cut->frames > 0 && in_train < QDES_TRAIN_MAX &&
+             train->segment <= left &&
+             (in_train == 0 ||
+              train->size + train->segment <= QDES_TRAIN_BYTES);
+             in_train++) {
+            header = at + QDES_SEAL_LEAD;
+            size = qdes_segment_next(cut, header + header_size, scratch,
+                                     QDES_POOL_PIECES - QDES_TX_BATCH,
+                                     &count);
+            encode_cut_header(f, to, header, partial);
+            gather(header + header_size + cut->headers_size, scratch, count);
+            qdes_sealing_seal(f, to->flood, to->slot, at, header_size + size,
+                              now);
+            at += around + size;
+            left -= around + size;
+            train->size += around + size;
+        }
+        tx->pieces[n++].iov_len = train->size;
+    }
+    return n;
+}
+
 /* Lay out the next trains of the superframe under the knife. */
-static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial)
+static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial,
+                        int64_t now)
 {
     QdesTransmit *tx = &f->tx;
     QdesSegmenter *cut = &tx->cut;
@@ -118,6 +184,9 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial)
     size_t size;
     int count;
 
+    if (f->sealing) {
+        return lay_out_sealed(f, to, partial, header_size, now);
+    }
     while (cut->frames > 0 && frames < QDES_POOL_FRAMES &&
            n < QDES_TX_BATCH) {
         train = &tx->trains[n];
@@ -182,6 +251,7 @@ static void keep(QdesFabric *f, QdesTxFrame *to, const QdesTrain *train)
         gather(room, iov, n);
         to->header_size = train->header_size;
         to->size = size;
+        to->sealed = f->sealing != NULL;
         qdes_txq_add(&f->tx.queue, to);
     }
 }
@@ -199,7 +269,7 @@ typedef enum Departure {
  * It is borrowed: when the socket fills up in its midst, the rest is copied.
  */
 static Departure send_laid_out(QdesFabric *f, QdesTxFrame *to, unsigned n,
-                               bool partial)
+                               bool partial, int64_t now)
 {
     QdesTrain *trains = f->tx.trains;
     bool begun = false;
@@ -234,7 +304,7 @@ static Departure send_laid_out(QdesFabric *f, QdesTxFrame *to, unsigned n,
             for (i = next; i < n; i++) {
                 keep(f, to, &trains[i]);
             }
-            n = lay_out(f, to, partial);
+            n = lay_out(f, to, partial, now);
             next = 0;
         } while (f->blocked && n > 0);
     }
@@ -253,7 +323,8 @@ static Departure send_cut(QdesFabric *f, QdesTxFrame *to, bool partial,
     if (to->group_done) {
         return DEPARTED;        /* there is no group, only copies */
     }
-    departure = send_laid_out(f, to, lay_out(f, to, partial), partial);
+    departure = send_laid_out(f, to, lay_out(f, to, partial, now), partial,
+                              now);
     if (is_superframe && departure == DEPARTED && !to->copy) {
         QDES_COUNT(&f->stats, tx_superframes);
     }
@@ -265,7 +336,10 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
                            int64_t now)
 {
     QdesTransmit *tx = &f->tx;
-    size_t size = QDES_WIRE_HEADER_SIZE + frame->size;
+    size_t header_size = QDES_WIRE_HEADER_SIZE + f->overhead;
+    size_t size = header_size + frame->size;
+    size_t room;
+    uint8_t *data;
 
     if (!qdes_fabric_send_queue(f, now)) {
         return DEPARTED_NOT;
@@ -274,11 +348,24 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         return DEPARTED;
     }
     tx->cut.frames = 0;
-    f->config.encap->encode(tx->headers[0], flags_of(to, false),
-                            f->config.netid);
-    tx->pieces[0].iov_base = tx->headers[0];
-    tx->pieces[0].iov_len = QDES_WIRE_HEADER_SIZE;
-    memcpy(&tx->pieces[1], frame->iov, frame->iovcnt * sizeof(*frame->iov));
+    if (f->sealing) {
+        data = qdes_sealing_bounce(f, &room);
+        g_assert(size <= room);
+        f->config.encap->encode(data + QDES_SEAL_LEAD, flags_of(to, false),
+                                f->config.netid);
+        gather(data + QDES_SEAL_HEADER, frame->iov, frame->iovcnt);
+        qdes_sealing_seal(f, to->flood, to->slot, data,
+                          QDES_WIRE_HEADER_SIZE + frame->size, now);
+        tx->pieces[0].iov_base = data;
+        tx->pieces[0].iov_len = size;
+    } else {
+        f->config.encap->encode(tx->headers[0], flags_of(to, false),
+                                f->config.netid);
+        tx->pieces[0].iov_base = tx->headers[0];
+        tx->pieces[0].iov_len = QDES_WIRE_HEADER_SIZE;
+        memcpy(&tx->pieces[1], frame->iov,
+               frame->iovcnt * sizeof(*frame->iov));
+    }
     tx->trains[0] = (QdesTrain) {
         .to = to->to,
         .flood = to->flood,
@@ -286,13 +373,13 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         .relayed = to->relayed,
         .fits = size <= to->room,
         .slot = to->slot,
-        .header_size = QDES_WIRE_HEADER_SIZE,
+        .header_size = header_size,
         .iov = tx->pieces,
-        .iovcnt = 1 + frame->iovcnt,
+        .iovcnt = f->sealing ? 1 : 1 + frame->iovcnt,
         .size = size,
         .segment = size,
     };
-    return send_laid_out(f, to, 1, false);
+    return send_laid_out(f, to, 1, false, now);
 }
 
 static Departure send_small(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
@@ -332,10 +419,10 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
                         int64_t now)
 {
     QdesSegmenter *cut = &f->tx.cut;
-    size_t max_frame = to->room - QDES_WIRE_HEADER_SIZE;
+    size_t max_frame = to->room - QDES_WIRE_HEADER_SIZE - f->overhead;
     bool partial = qdes_fabric_takes_partial(f, to);
     size_t max_super = qdes_fabric_takes_superframes(f, to) ?
-                       to->room - QDES_WIRE_SUPERFRAME_SIZE : 0;
+                       to->room - QDES_WIRE_SUPERFRAME_SIZE - f->overhead : 0;
 
     if (!frame->vnet.needs_csum && !frame->vnet.gso &&
         frame->size <= MIN(max_frame, COPY_MAX)) {
@@ -353,12 +440,13 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
             !cut->segment_size) {
             return send_small_cut(f, to, partial, now);
         }
-        if (QDES_WIRE_HEADER_SIZE + cut->frame_size > QDES_TRAIN_BYTES) {
+        if (QDES_WIRE_HEADER_SIZE + f->overhead + cut->frame_size >
+            QDES_TRAIN_BYTES) {
             break;              /* only what could not be cut to fit */
         }
         return send_cut(f, to, partial, now);
     case QDES_SEGMENT_WHOLE:
-        if (frame->size > QDES_FRAME_MAX) {
+        if (frame->size > QDES_FRAME_MAX - f->overhead) {
             break;
         }
         if (frame->size <= COPY_MAX) {

@@ -68,7 +68,7 @@ typedef struct Filter {
     unsigned len;
 } Filter;
 
-enum { GO_ON, DROP, PASS };
+enum { GO_ON, DROP, PASS, SKIP };   /* SKIP + n: over the next n */
 
 static void load(Filter *f, uint16_t code, uint32_t offset)
 {
@@ -88,17 +88,29 @@ static void test(Filter *f, uint16_t code, uint32_t value, uint8_t if_true,
         BPF_JUMP(BPF_JMP | code | BPF_K, value, if_true, if_false);
 }
 
+/* From number @at to where @way leads; the ends are at @end. */
+static uint8_t distance(uint8_t way, unsigned at, unsigned end)
+{
+    switch (way) {
+    case DROP:
+        return end - at - 1;
+    case PASS:
+        return end - at;
+    default:
+        return way == GO_ON ? 0 : way - SKIP;
+    }
+}
+
 static void finish(Filter *f)
 {
-    unsigned end[] = { 0, f->len, f->len + 1 };
     struct sock_filter *insn;
     unsigned i;
 
     for (i = 0; i < f->len; i++) {
         insn = &f->insn[i];
         if (BPF_CLASS(insn->code) == BPF_JMP) {
-            insn->jt = insn->jt == GO_ON ? 0 : end[insn->jt] - i - 1;
-            insn->jf = insn->jf == GO_ON ? 0 : end[insn->jf] - i - 1;
+            insn->jt = distance(insn->jt, i, f->len);
+            insn->jf = distance(insn->jf, i, f->len);
         }
     }
     f->insn[f->len++] = (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, 0);
@@ -131,6 +143,10 @@ static void filter_group(int fd, const QdesConfig *config,
     test(&f, BPF_JEQ, encap->head, GO_ON, PASS);
     load(&f, BPF_W | BPF_ABS, payload + 4);
     compute(&f, BPF_RSH, encap->netid_shift);
+    for (i = 0; i < (int)config->n_pseudonyms; i++) {
+        test(&f, BPF_JEQ, config->pseudonyms[i],
+             SKIP + config->n_pseudonyms - i, GO_ON);
+    }
     test(&f, BPF_JEQ, config->netid, GO_ON, DROP);
 
     /* Own: from our port, and looped back by this host. */

@@ -519,6 +519,18 @@ QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
     return result;
 }
 
+void qdes_underlay_set_pseudonyms(QdesUnderlay *u, const uint32_t *pseudonyms,
+                                  unsigned n)
+{
+    g_assert(n <= QDES_PSEUDONYMS_MAX);
+    memcpy(u->config.pseudonyms, pseudonyms, n * sizeof(*pseudonyms));
+    u->config.n_pseudonyms = n;
+    if (u->joined) {
+        u->os->filter_group(u->fd[GROUP], &u->config, &u->bound,
+                            u->netif.index);
+    }
+}
+
 void qdes_underlay_drain_monitor(QdesUnderlay *u)
 {
     u->os->monitor_drain(u->monitor_fd);

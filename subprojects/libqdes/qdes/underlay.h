@@ -66,7 +66,8 @@ typedef struct QdesUnderlayOs {
     void (*prepare_unicast)(int fd, bool v4, bool v6);
 
     /*
-     * Drop in the kernel: other networks than that of @config, what @own sent,
+     * Drop in the kernel: other networks than that of @config and what its
+     * pseudonyms stand for, what @own sent,
      * and what came in by another interface than the one with this @index.
      */
     void (*filter_group)(int fd, const QdesConfig *config,
@@ -151,6 +152,10 @@ void qdes_underlay_drain_monitor(QdesUnderlay *underlay);
 
 /* The interface that has the group; its index is 0 when none has. */
 const QdesNetif *qdes_underlay_netif(const QdesUnderlay *underlay);
+
+/* From now on floods for these @n pseudonyms are let through. */
+void qdes_underlay_set_pseudonyms(QdesUnderlay *underlay,
+                                  const uint32_t *pseudonyms, unsigned n);
 
 /* Where peers send unicast to. */
 QdesAddr qdes_underlay_local(const QdesUnderlay *underlay);

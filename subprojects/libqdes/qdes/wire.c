@@ -9,9 +9,11 @@
 #include "qdes/name.h"
 #include "qdes/tlv.h"
 
-static bool is_known_type(unsigned type)
+/* What only sealed fabrics have, is never there without a seal. */
+static bool is_known_type(unsigned type, uint8_t flags)
 {
-    return type <= QDES_WIRE_PEERS;
+    return type <= QDES_WIRE_PEERS ||
+           (type <= QDES_WIRE_RESPONSE && flags & QDES_WIRE_FLAG_SEALED);
 }
 
 QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
@@ -29,7 +31,7 @@ QdesWireResult qdes_wire_decode(QdesWireHeader *header, const uint8_t *data,
     if (data[2] >> 4 != QDES_WIRE_VERSION) {
         return QDES_WIRE_BAD_VERSION;
     }
-    if (!is_known_type(data[2] & 0x0f)) {
+    if (!is_known_type(data[2] & 0x0f, data[3])) {
         return QDES_WIRE_BAD_TYPE;
     }
     flags = data[3];
@@ -96,6 +98,8 @@ void qdes_wire_encode_superframe(uint8_t data[QDES_WIRE_SUPERFRAME_SIZE],
 /* One TLV; false when its length or value cannot be. */
 static bool read_tlv(QdesWireHello *hello, const QdesTlv *tlv)
 {
+    unsigned i;
+
     switch (tlv->type) {
     case QDES_WIRE_TLV_INSTANCE:
         if (tlv->size != 8) {
@@ -139,6 +143,15 @@ static bool read_tlv(QdesWireHello *hello, const QdesTlv *tlv)
         hello->relay_for = tlv->value;
         return tlv->size % 8 == 0 && hello->n_relay_for > 0 &&
                hello->n_relay_for <= QDES_WIRE_RELAY_MAX;
+    case QDES_WIRE_TLV_KEYS:
+        if (tlv->size != 4 && tlv->size != 8) {
+            return false;
+        }
+        hello->n_keys = tlv->size / 4;
+        for (i = 0; i < hello->n_keys; i++) {
+            hello->keys[i] = qdes_get_be32(tlv->value + 4 * i);
+        }
+        return true;
     default:
         return true;
     }
@@ -153,7 +166,8 @@ QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
                                  1u << QDES_WIRE_TLV_NAME |
                                  1u << QDES_WIRE_TLV_HOLD_TIME |
                                  1u << QDES_WIRE_TLV_GROUP_HEARD |
-                                 1u << QDES_WIRE_TLV_RELAY_FOR;
+                                 1u << QDES_WIRE_TLV_RELAY_FOR |
+                                 1u << QDES_WIRE_TLV_KEYS;
     QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
     uint32_t seen = 0;
 
@@ -181,10 +195,12 @@ size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
 {
     uint8_t *p = data + QDES_WIRE_HEADER_SIZE;
     size_t name_size = strlen(hello->name);
+    unsigned i;
 
     /* The longest HELLO, should a TLV ever be added without a look here. */
-    G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 6 * QDES_TLV_HEADER_SIZE + 8 +
-                    4 + 4 + QDES_NAME_MAX + 2 + 1 <= QDES_WIRE_HELLO_SIZE);
+    G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 7 * QDES_TLV_HEADER_SIZE + 8 +
+                    4 + 4 + QDES_NAME_MAX + 2 + 1 + 4 * QDES_WIRE_KEYS_MAX <=
+                    QDES_WIRE_HELLO_SIZE);
 
     qdes_wire_encode_header(data, type, 0, netid);
     p = qdes_tlv_put(p, QDES_WIRE_TLV_INSTANCE, 8);
@@ -216,6 +232,13 @@ size_t qdes_wire_encode_hello(uint8_t data[QDES_WIRE_HELLO_SIZE],
     if (hello->group_heard != QDES_GROUP_UNSAID) {
         p = qdes_tlv_put(p, QDES_WIRE_TLV_GROUP_HEARD, 1);
         *p++ = hello->group_heard == QDES_GROUP_HEARD;
+    }
+    if (hello->n_keys) {
+        p = qdes_tlv_put(p, QDES_WIRE_TLV_KEYS, 4 * hello->n_keys);
+        for (i = 0; i < hello->n_keys; i++) {
+            qdes_put_be32(p, hello->keys[i]);
+            p += 4;
+        }
     }
     return p - data;
 }

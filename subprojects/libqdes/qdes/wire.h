@@ -30,6 +30,7 @@
 #define QDES_WIRE_CONTROL_MAX 1200      /* bytes of a control message, whole */
 #define QDES_WIRE_HELLO_SIZE 128        /* bytes that hold any HELLO of ours,
                                            but for RELAY-FOR */
+#define QDES_WIRE_KEYS_MAX 2            /* key IDs in a HELLO */
 #define QDES_WIRE_HELLO_PADDED 224      /* bytes of one to the group */
 #define QDES_WIRE_RELAY_MAX 64          /* instances in a RELAY-FOR */
 #define QDES_WIRE_HELLO_MAX (QDES_WIRE_HELLO_SIZE + 4 + \
@@ -42,6 +43,8 @@ typedef enum QdesWireType {
     QDES_WIRE_ECHO = 3,         /* these three: control.h */
     QDES_WIRE_ECHO_REPLY = 4,
     QDES_WIRE_PEERS = 5,
+    QDES_WIRE_CHALLENGE = 6,    /* these two are always sealed */
+    QDES_WIRE_RESPONSE = 7,
 } QdesWireType;
 
 enum {
@@ -72,6 +75,10 @@ typedef enum QdesWireTlv {
     QDES_WIRE_TLV_DIGEST = 11,          /* 256 bytes */
     QDES_WIRE_TLV_RELAY_FOR = 12,       /* n x 8 bytes */
     QDES_WIRE_TLV_KNOWN = 13,           /* 7 to 906 bytes */
+    QDES_WIRE_TLV_SESSION = 16,         /* 8 bytes */
+    QDES_WIRE_TLV_KEYS = 17,            /* 4 or 8 bytes, key IDs */
+    QDES_WIRE_TLV_AGE = 18,             /* 4 bytes, milliseconds */
+    QDES_WIRE_TLV_NUMBERS = 19,         /* 16 bytes, two packet numbers */
 } QdesWireTlv;
 
 /* What a HELLO tells its receiver about the receiver's own HELLOs. */
@@ -113,6 +120,8 @@ typedef struct QdesWireHello {
     uint32_t mtu;               /* bytes, 0 when absent */
     uint16_t hold_time;         /* seconds, 0 when absent */
     QdesGroupHeard group_heard;
+    unsigned n_keys;            /* 0 when absent: not sealed */
+    uint32_t keys[QDES_WIRE_KEYS_MAX];
     unsigned n_relay_for;       /* instances, when decoding ... */
     const uint8_t *relay_for;   /* ... in the datagram, 8 bytes each */
     char name[QDES_NAME_MAX + 1]; /* valid UTF-8 without control characters */

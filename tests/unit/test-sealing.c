@@ -1,0 +1,1039 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sealing: sealed fabrics, between ports, and with a member that the test
+ * plays itself, who knows the secret and does what no port would do
+ *
+ * The clock has to move a little before a port can tell that what comes is
+ * newer than itself.
+ */
+
+#include "offload-port.h"
+
+#include "qdes/seal.h"
+
+static const char *const secrets[] = {
+    "the first secret of all", "the second secret of all",
+    "a secret of somebody else",
+};
+
+static QdesSecret secret(int i)
+{
+    if (i < 0) {
+        return (QdesSecret) { NULL, 0 };
+    }
+    return (QdesSecret) { secrets[i], strlen(secrets[i]) };
+}
+
+static QdesSealLimits limits;
+
+/* QdesConfig.seal_limits is for tests: no option sets it. */
+static Port *open_with(QdesOptions *options, bool plain_io)
+{
+    Port *p = g_new0(Port, 1);
+    QdesConfig config;
+    GError *err = NULL;
+
+    p->frames = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+    p->log = g_string_new(NULL);
+    p->seed = ++next_seed * 1000;
+    options->mcast = group;
+    options->localaddr = "127.0.0.1";
+    ck_assert(qdes_config_init(&config, options, &err));
+    config.plain_io = plain_io;
+    config.seal_limits = limits;
+    p->fabric = qdes_fabric_new(&config, &host, p, now, &err);
+    ck_assert_msg(p->fabric != NULL, "%s", err ? err->message : "");
+    now += 10;
+    return p;
+}
+
+static Port *open_sealed(const char *name, int new, int old)
+{
+    QdesOptions options = {
+        .name = name, .secret = secret(new), .secret_old = secret(old),
+    };
+
+    return open_with(&options, false);
+}
+
+static void begin(void)
+{
+    setup();
+    now = 1000000;
+    memset(&limits, 0, sizeof(limits));
+}
+
+/* A frame with a number in it; @dst 0: to all. */
+static bool send_number(Port *p, uint32_t dst, uint32_t src, uint32_t number,
+                        size_t size)
+{
+    uint8_t frame[2000] = { 0 };
+    struct iovec iov = { frame, size };
+    bool sent;
+
+    memset(frame, 0xff, 6);
+    if (dst) {
+        unit_mac(frame, dst);
+    }
+    unit_mac(frame + 6, src);
+    frame[12] = 0x88;
+    frame[13] = 0xb5;
+    qdes_put_be32(frame + 14, number);
+    sent = qdes_fabric_send(p->fabric, &iov, 1, now);
+    qdes_fabric_flush(p->fabric, now);
+    return sent;
+}
+
+static bool flood(Port *p, uint32_t src, uint32_t number)
+{
+    return send_number(p, 0, src, number, 60);
+}
+
+/* How often @p got the frame with this number. */
+static unsigned got(Port *p, uint32_t number)
+{
+    unsigned n = 0;
+    guint i;
+
+    for (i = 0; i < p->frames->len; i++) {
+        const uint8_t *frame = g_bytes_get_data(p->frames->pdata[i], NULL);
+
+        n += qdes_get_be32(frame + 14) == number;
+    }
+    return n;
+}
+
+static void tick(Port **ports, int n, int64_t ms)
+{
+    int i;
+
+    now += ms;
+    for (i = 0; i < n; i++) {
+        qdes_fabric_tick(ports[i]->fabric, now);
+    }
+}
+
+static bool all_proven(Port **ports, int n)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        if (C(ports[i], peers_proven) < (unsigned)n - 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void ck_clean(Port *p)
+{
+    ck_assert_uint_eq(C(p, rx_drop_seal), 0);
+    ck_assert_uint_eq(C(p, rx_drop_replay), 0);
+    ck_assert_uint_eq(C(p, rx_drop_session), 0);
+    ck_assert_uint_eq(C(p, rx_drop_plain), 0);
+    ck_assert_uint_eq(C(p, rx_drop_tlv), 0);
+}
+
+static void close_all(Port **ports, int n)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        port_close(ports[i]);
+    }
+}
+
+/* What the test itself sends and hears */
+
+typedef struct Outsider {
+    int fd;
+    QdesSealKey key;
+    QdesSealSender sender;
+    unsigned challenges;        /* that it got */
+    QdesChallenge challenge;    /* the last one */
+} Outsider;
+
+static void outsider_open(Outsider *o, int which, uint64_t session)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET };
+    QdesSecret s = secret(which);
+
+    memset(o, 0, sizeof(*o));
+    o->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(bind(o->fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    ck_assert(qdes_seal_key_init(&o->key, s.data, s.size, 0));
+    ck_assert(qdes_seal_sender_begin(&o->sender, &o->key,
+                                     QDES_SEAL_AES_256_GCM, session, now));
+}
+
+static void outsider_close(Outsider *o)
+{
+    close(o->fd);
+    qdes_seal_sender_end(&o->sender);
+}
+
+static void send_raw(Outsider *o, Port *p, const void *data, size_t size)
+{
+    QdesAddr local = qdes_underlay_local(p->fabric->underlay);
+    struct sockaddr_storage ss;
+    socklen_t len = qdes_addr_to_sockaddr(&local, &ss);
+
+    ck_assert_int_eq(sendto(o->fd, data, size, 0, (struct sockaddr *)&ss,
+                            len), size);
+}
+
+/* Seal the plain datagram in @data, and send it to @p. */
+static size_t send_sealed(Outsider *o, Port *p, uint8_t *data, size_t size)
+{
+    ck_assert(qdes_seal(&o->sender, QDES_SEAL_UNICAST, data, size, now));
+    send_raw(o, p, data, size + QDES_SEAL_OVERHEAD);
+    return size + QDES_SEAL_OVERHEAD;
+}
+
+/* A sealed DATA with a number; returns its bytes. */
+static size_t send_data(Outsider *o, Port *p, uint8_t data[200],
+                        uint32_t number)
+{
+    uint8_t *plain = data + QDES_SEAL_LEAD;
+
+    memset(data, 0, 200);
+    qdes_wire_encode_header(plain, QDES_WIRE_DATA, 0, 0);
+    memset(plain + 8, 0xff, 6);
+    unit_mac(plain + 14, 99);
+    qdes_put_be32(plain + 8 + 14, number);
+    return send_sealed(o, p, data, 68);
+}
+
+/* Open what came for @o; counts CHALLENGEs. */
+static void outsider_read(Outsider *o, Port *p)
+{
+    QdesSealSessions *sessions = qdes_seal_sessions_new(4, 4);
+    uint8_t data[2000];
+    QdesWireHeader header;
+    QdesSealHead head;
+    ssize_t size;
+
+    serve(&p, 1);
+    while ((size = recv(o->fd, data, sizeof(data), 0)) > 0) {
+        ck_assert_int_ge(size, QDES_SEAL_MIN);
+        qdes_seal_read_head(&head, data);
+        ck_assert(qdes_seal_sessions_find(sessions, &head) ||
+                  qdes_seal_sessions_try(sessions, &o->key, &head, data, size,
+                                         0, now));
+        header.type = data[2] & 15;
+        header.payload = data + QDES_SEAL_HEADER;
+        header.payload_size = size - QDES_SEAL_MIN;
+        if (header.type == QDES_WIRE_CHALLENGE) {
+            ck_assert_int_eq(qdes_control_decode_challenge(&o->challenge,
+                                                           &header),
+                             QDES_WIRE_OK);
+            o->challenges++;
+        }
+        qdes_seal_sessions_free(sessions);
+        sessions = qdes_seal_sessions_new(4, 4);
+    }
+    qdes_seal_sessions_free(sessions);
+}
+
+static void respond(Outsider *o, Port *p, uint64_t floor)
+{
+    QdesChallenge response = {
+        .nonce = o->challenge.nonce, .numbers = { floor, 0 },
+    };
+    uint8_t data[200];
+
+    qdes_control_encode_challenge(data + QDES_SEAL_LEAD, QDES_WIRE_RESPONSE,
+                                  0, &response);
+    send_sealed(o, p, data, QDES_RESPONSE_SIZE);
+}
+
+#define READ(o, p, cond) \
+    do { \
+        int64_t end_ = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC; \
+        while (!(cond)) { \
+            ck_assert_msg(g_get_monotonic_time() < end_, "waited for: %s", \
+                          #cond); \
+            outsider_read(o, p); \
+        } \
+    } while (0)
+
+/* Join the group, to see what is flooded. */
+static int sniff(void)
+{
+    struct sockaddr_storage ss;
+    struct ip_mreqn mreq = { .imr_ifindex = 1 };
+    QdesAddr addr;
+    socklen_t len;
+    int one = 1;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+    ck_assert(qdes_addr_parse(&addr, group, 0, NULL));
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    mreq.imr_multiaddr = ((struct sockaddr_in *)&ss)->sin_addr;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&ss, len), 0);
+    ck_assert_int_eq(setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &mreq,
+                                sizeof(mreq)), 0);
+    return fd;
+}
+
+/* Tests */
+
+enum { PLAIN_A = 1, PLAIN_B = 2, CHACHA = 4, ALL_PAIRS = 8 };
+
+START_TEST(test_pairs)
+{
+    QdesOptions a = { .name = "a", .secret = secret(0),
+                      .cipher = _i & CHACHA ? "chacha20-poly1305" : NULL };
+    QdesOptions b = { .name = "b", .secret = secret(0),
+                      .cipher = "aes-256-gcm" };
+    Port *ports[2] = { open_with(&a, _i & PLAIN_A),
+                       open_with(&b, _i & PLAIN_B) };
+    QdesStatus *status;
+    g_autofree char *text = NULL;
+    int i;
+
+    WAIT(ports, 2, all_proven(ports, 2));
+    ck_assert(flood(ports[0], 1, 100));
+    ck_assert(flood(ports[1], 2, 200));
+    WAIT(ports, 2, got(ports[0], 200) && got(ports[1], 100));
+    for (i = 0; i < 300; i++) {
+        ck_assert(send_number(ports[0], 2, 1, 1000 + i, 60 + 4 * i));
+        ck_assert(send_number(ports[1], 1, 2, 2000 + i, 60 + 4 * i));
+        WAIT(ports, 2, got(ports[0], 2000 + i) && got(ports[1], 1000 + i));
+    }
+    ck_assert_uint_eq(C(ports[0], tx_unicast), 300);
+    ck_assert_uint_eq(C(ports[0], sessions_accepted), 1);
+    ck_assert_uint_eq(C(ports[1], sessions_accepted), 1);
+    ck_clean(ports[0]);
+    ck_clean(ports[1]);
+    status = qdes_fabric_status(ports[1]->fabric, now);
+    ck_assert(status->seal.sealed && !status->seal.changing);
+    ck_assert_uint_eq(status->seal.sessions, 1);
+    text = qdes_status_text(status, "");
+    ck_assert(strstr(text, "sealed by aes-256-gcm, key "));
+    qdes_status_free(status);
+    close_all(ports, 2);
+}
+END_TEST
+
+/* A train, and one that is cut by a port that becomes full in its midst. */
+START_TEST(test_trains)
+{
+    Port *ports[2] = { open_sealed("a", 0, -1), open_sealed("b", 0, -1) };
+    uint8_t frame[100] = { 0 };
+    struct iovec iov = { frame, sizeof(frame) };
+    int i;
+
+    WAIT(ports, 2, all_proven(ports, 2));
+    ck_assert(flood(ports[1], 2, 1));
+    WAIT(ports, 2, got(ports[0], 1));
+    unit_mac(frame, 2);
+    unit_mac(frame + 6, 1);
+    for (i = 0; i < 60; i++) {
+        qdes_put_be32(frame + 14, 1000 + i);
+        ck_assert(qdes_fabric_send(ports[0]->fabric, &iov, 1, now));
+    }
+    ports[1]->verdict = _i ? QDES_DELIVERED_FULL : QDES_DELIVERED;
+    qdes_fabric_flush(ports[0]->fabric, now);
+    if (_i) {
+        for (i = 0; i < 60; i++) {
+            WAIT(ports, 2, ports[1]->frames->len == (guint)i + 1);
+            qdes_fabric_resume(ports[1]->fabric, now);
+        }
+    }
+    WAIT(ports, 2, ports[1]->frames->len == 60);
+    for (i = 0; i < 60; i++) {
+        ck_assert_uint_eq(got(ports[1], 1000 + i), 1);
+    }
+    ck_assert_uint_ge(C(ports[0], tx_trains), 1);
+    ck_clean(ports[1]);
+    close_all(ports, 2);
+}
+END_TEST
+
+START_TEST(test_superframes)
+{
+    Port *ports[2] = { open_sealed("a", 0, -1), open_sealed("b", 0, -1) };
+    bool takes = _i & 1;
+    int i;
+
+    ports[0]->fabric->config.superframes = _i & 2;
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    if (takes) {
+        qdes_fabric_set_port(ports[1]->fabric, &all_offloads);
+    }
+    WAIT(ports, 2, all_proven(ports, 2));
+    meet(ports[0], ports[1], takes ? VNET : 0);
+    for (i = 0; i < (int)G_N_ELEMENTS(kinds); i++) {
+        make_kind(i);
+        g_ptr_array_set_size(ports[1]->frames, 0);
+        ck_assert(send_sample(ports[0]));
+        qdes_fabric_flush(ports[0]->fabric, now);
+        serve(ports, 2);
+        serve(ports, 2);
+        expect(ports[1], takes ? VNET : 0);
+    }
+    ck_clean(ports[1]);
+    close_all(ports, 2);
+}
+END_TEST
+
+/* The socket fills up in the midst of superframes, and of the batch. */
+START_TEST(test_full_sockets)
+{
+    QdesOptions a = { .name = "a", .secret = secret(0), .has_gso = true,
+                      .gso = _i == 0 };
+    Port *ports[2] = { open_with(&a, false), open_sealed("b", 0, -1) };
+    int i;
+
+    qdes_fabric_set_port(ports[0]->fabric, &all_offloads);
+    qdes_fabric_set_port(ports[1]->fabric, &all_offloads);
+    WAIT(ports, 2, all_proven(ports, 2));
+    meet(ports[0], ports[1], VNET);
+    /* But for the crumbs, for which there is no room to wait. */
+    for (i = 0; i < (int)G_N_ELEMENTS(kinds) - 1; i++) {
+        make_kind(i);
+        g_ptr_array_set_size(ports[1]->frames, 0);
+        ports[0]->fabric->config.superframes = false;
+        fault.err = EAGAIN;
+        fault.after = 7 * _i;
+        fault.times = 1;
+        while (!send_sample(ports[0])) {
+            WAIT(ports, 2, ports[0]->writable > 0);
+            ports[0]->writable = 0;
+        }
+        qdes_fabric_flush(ports[0]->fabric, now);
+        WAIT(ports, 2, !ports[0]->fabric->blocked &&
+                       !qdes_fabric_has_batch(ports[0]->fabric));
+        serve(ports, 2);
+        serve(ports, 2);
+        expect(ports[1], VNET);
+        fault.times = 0;
+        fault.err = 0;
+    }
+    ck_assert_uint_ge(C(ports[0], tx_blocked), 1);
+    ck_clean(ports[1]);
+    close_all(ports, 2);
+}
+END_TEST
+
+/* Each gets a frame once, be it by the group or as a copy. */
+START_TEST(test_copies)
+{
+    Port *ports[4] = {
+        open_sealed("a", 0, -1), open_sealed("b", 0, -1),
+        open_sealed("c", 0, -1), open_sealed("d", 0, -1),
+    };
+    uint32_t slot = QDES_PEER_NONE;
+    int i, j;
+
+    WAIT(ports, 4, all_proven(ports, 4));
+    ports[0]->fabric->config.has_group = false;
+    while ((slot = qdes_peers_next(ports[0]->fabric->peers, slot)) !=
+           QDES_PEER_NONE) {
+        qdes_peers_set_copy(ports[0]->fabric->peers, slot, true);
+    }
+    for (i = 0; i < 20; i++) {
+        ck_assert(send_number(ports[0], 0, 1, i + 1, i % 3 ? 60 : 1400));
+    }
+    for (i = 0; i < 20; i++) {
+        for (j = 1; j < 4; j++) {
+            WAIT(ports, 4, got(ports[j], i + 1));
+            ck_assert_uint_eq(got(ports[j], i + 1), 1);
+        }
+    }
+    ck_assert_uint_eq(C(ports[0], tx_copies), 60);
+    for (j = 1; j < 4; j++) {
+        ck_clean(ports[j]);
+    }
+    close_all(ports, 4);
+}
+END_TEST
+
+/* What comes before a session is accepted is held, and not lost. */
+START_TEST(test_held)
+{
+    Port *a = open_sealed("a", 0, -1);
+    Port *ports[2] = { a, NULL };
+    int i;
+
+    ports[1] = open_sealed("b", 0, -1);
+    /* Nobody has read anything yet. */
+    for (i = 0; i < 40; i++) {
+        ck_assert(flood(ports[1], 2, 1 + i));
+    }
+    for (i = 0; i < 40; i++) {
+        WAIT(ports, 2, got(a, 1 + i));
+        ck_assert_uint_eq(got(a, 1 + i), 1);
+    }
+    ck_assert_uint_eq(C(a, rx_drop_session), 0);
+    ck_assert_uint_eq(C(a, rx_drop_replay), 0);
+    WAIT(ports, 2, all_proven(ports, 2));
+    close_all(ports, 2);
+}
+END_TEST
+
+/* The same, into a port that takes one frame at a time. */
+START_TEST(test_held_and_full)
+{
+    Port *ports[2] = { open_sealed("a", 0, -1), open_sealed("b", 0, -1) };
+    int i;
+
+    ports[0]->verdict = QDES_DELIVERED_FULL;
+    for (i = 0; i < 40; i++) {
+        ck_assert(send_number(ports[1], 0, 2, 1 + i, i % 2 ? 60 : 1000));
+    }
+    for (i = 0; i < 40; i++) {
+        WAIT(ports, 2, ports[0]->frames->len == (guint)i + 1);
+        qdes_fabric_resume(ports[0]->fabric, now);
+    }
+    for (i = 0; i < 40; i++) {
+        ck_assert_uint_eq(got(ports[0], 1 + i), 1);
+    }
+    close_all(ports, 2);
+}
+END_TEST
+
+/* What was recorded before a receiver started is not taken by it, nor what it
+ * has taken before, whether to the group or to it alone. */
+START_TEST(test_replay)
+{
+    Port *ports[2] = { open_sealed("a", 0, -1), open_sealed("b", 0, -1) };
+    static struct {
+        uint8_t data[2000];
+        ssize_t size;
+    } heard[50];
+    struct sockaddr_storage ss;
+    QdesAddr addr;
+    socklen_t len;
+    Outsider o;
+    int n = 0, i, fd = sniff();
+    uint64_t before;
+
+    outsider_open(&o, 2, 77);
+    WAIT(ports, 2, all_proven(ports, 2));
+    for (i = 0; i < 20; i++) {
+        ck_assert(flood(ports[0], 1, 100 + i));
+    }
+    WAIT(ports, 2, got(ports[1], 119));
+    while (n < 50 && (heard[n].size = recv(fd, heard[n].data, 2000, 0)) > 0) {
+        n++;
+    }
+    ck_assert_int_ge(n, 20);
+
+    ck_assert(qdes_addr_parse(&addr, group, 0, NULL));
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    before = C(ports[1], rx_drop_replay);
+    for (i = 0; i < n; i++) {
+        sendto(o.fd, heard[i].data, heard[i].size, 0, (struct sockaddr *)&ss,
+               len);
+        send_raw(&o, ports[1], heard[i].data, heard[i].size);
+    }
+    /* Those of the port itself count as such. */
+    WAIT(ports, 2, C(ports[1], rx_drop_replay) + C(ports[1], rx_drop_own) ==
+                   before + 2 * n);
+    ck_assert_uint_ge(C(ports[1], rx_drop_replay), 40);
+    for (i = 0; i < 20; i++) {
+        ck_assert_uint_eq(got(ports[1], 100 + i), 1);
+    }
+
+    /* A new port: the sender is alive, and what it is asked about now is what
+     * it sent then. */
+    port_close(ports[1]);
+    now += 100;
+    ports[1] = open_sealed("b", 0, -1);
+    for (i = 0; i < n; i++) {
+        send_raw(&o, ports[1], heard[i].data, heard[i].size);
+    }
+    serve(ports, 2);
+    ck_assert(flood(ports[0], 1, 500));
+    WAIT(ports, 2, got(ports[1], 500));
+    for (i = 0; i < 20; i++) {
+        ck_assert_uint_eq(got(ports[1], 100 + i), 0);
+    }
+    ck_assert_uint_ge(C(ports[1], rx_drop_replay), 20);
+    tick(ports, 2, 2000);
+    ck_assert_uint_eq(C(ports[1], sessions_accepted), 1);
+    outsider_close(&o);
+    close(fd);
+    close_all(ports, 2);
+}
+END_TEST
+
+/* Nobody is told more bytes than came, and nobody is believed before. */
+START_TEST(test_challenge)
+{
+    Port *p = open_sealed("a", 0, -1);
+    uint8_t data[200], copy[200];
+    Outsider o, other;
+    size_t size;
+
+    outsider_open(&o, 0, 1000);
+    outsider_open(&other, 0, 2000);
+    size = send_data(&o, p, data, 1);
+    memcpy(copy, data, size);
+    READ(&o, p, o.challenges == 1);
+    ck_assert_uint_eq(o.challenge.session, o.sender.session);
+    ck_assert_uint_eq(o.challenge.age, 10);
+    ck_assert_uint_eq(p->frames->len, 0);
+
+    /* Asked once, for all that comes at once. */
+    send_data(&o, p, data, 2);
+    send_data(&o, p, data, 3);
+    outsider_read(&o, p);
+    outsider_read(&o, p);
+    outsider_read(&o, p);
+    ck_assert_uint_eq(o.challenges, 1);
+
+    /* Another nonce, and a right one from another endpoint. */
+    o.challenge.nonce ^= 1;
+    respond(&o, p, 0);
+    o.challenge.nonce ^= 1;
+    READ(&o, p, C(p, rx_drop_session) == 1);
+    other.sender.session = o.sender.session;
+    other.challenge = o.challenge;
+    qdes_seal_sender_end(&other.sender);
+    ck_assert(qdes_seal_sender_begin(&other.sender, &other.key,
+                                     QDES_SEAL_AES_256_GCM, 1000, now));
+    other.sender.next[QDES_SEAL_UNICAST] = 100;
+    respond(&other, p, 0);
+    READ(&o, p, C(p, rx_drop_session) == 2);
+    /* One that contradicts itself, and a late one. */
+    respond(&o, p, 1000);
+    READ(&o, p, C(p, rx_drop_session) == 3);
+    now += 5001;
+    respond(&o, p, 0);
+    READ(&o, p, C(p, rx_drop_session) == 4);
+    ck_assert_uint_eq(C(p, sessions_accepted), 0);
+    ck_assert_uint_eq(p->frames->len, 0);
+    qdes_fabric_tick(p->fabric, now);
+    ck_assert_uint_eq(C(p, rx_drop_session), 7);    /* those held, too */
+
+    /* The right one; numbers up to 8 were used before it began to listen. */
+    send_data(&o, p, data, 9);
+    READ(&o, p, o.challenges == 2);
+    ck_assert_uint_eq(o.challenge.age, 1000);
+    respond(&o, p, 6);
+    READ(&o, p, C(p, sessions_accepted) == 1);
+    ck_assert_uint_eq(C(p, rx_response), 1);
+    ck_assert_uint_eq(C(p, peers_proven), 1);
+    ck_assert_uint_eq(got(p, 9), 1);
+    ck_assert_uint_eq(p->frames->len, 1);
+
+    /* And what is older is not taken any more. */
+    send_raw(&o, p, copy, size);
+    READ(&o, p, C(p, rx_drop_replay) == 1);
+    send_data(&o, p, data, 10);
+    READ(&o, p, got(p, 10) == 1);
+    send_raw(&o, p, data, 100);
+    READ(&o, p, C(p, rx_drop_replay) == 2);
+    ck_assert_uint_eq(C(p, rx_drop_seal), 0);
+    outsider_close(&o);
+    outsider_close(&other);
+    port_close(p);
+}
+END_TEST
+
+/* What is too short to pay for a CHALLENGE gets none. */
+START_TEST(test_no_amplifier)
+{
+    Port *p = open_sealed("a", 0, -1);
+    uint8_t data[200] = { 0 };
+    Outsider o;
+
+    outsider_open(&o, 0, 1000);
+    qdes_wire_encode_header(data + QDES_SEAL_LEAD, QDES_WIRE_DATA, 0, 0);
+    send_sealed(&o, p, data, QDES_CHALLENGE_SIZE - 1);
+    while (C(p, sessions_accepted) == 0 &&
+           p->fabric->rx.n == 0) {
+        outsider_read(&o, p);
+    }
+    outsider_read(&o, p);
+    ck_assert_uint_eq(C(p, tx_challenge), 0);
+    memset(data, 0, sizeof(data));
+    qdes_wire_encode_header(data + QDES_SEAL_LEAD, QDES_WIRE_DATA, 0, 0);
+    send_sealed(&o, p, data, QDES_CHALLENGE_SIZE);
+    READ(&o, p, o.challenges == 1);
+    outsider_close(&o);
+    qdes_fabric_tick(p->fabric, now += 2000);
+    port_close(p);
+}
+END_TEST
+
+/* Each kind of wrong datagram has its counter, and is said once. */
+START_TEST(test_wrong)
+{
+    Port *p = open_sealed("a", 0, -1);
+    uint8_t data[200], plain[68] = { 0 };
+    uint32_t pseudonym;
+    Outsider o, stranger;
+    int i;
+
+    outsider_open(&o, 0, 1000);
+    outsider_open(&stranger, 2, 1000);
+    pseudonym = o.key.pseudonym;
+
+    for (i = 0; i < 2; i++) {
+        qdes_wire_encode_header(plain, QDES_WIRE_DATA, 0, 0);
+        send_raw(&o, p, plain, sizeof(plain));
+        send_data(&stranger, p, data, 1);
+    }
+    READ(&o, p, C(p, rx_drop_plain) == 2 && C(p, rx_drop_netid) == 2);
+    ck_assert(strstr(p->log->str, "does not seal what it sends"));
+    ck_assert(strstr(p->log->str, "secret does not open"));
+
+    /* Its name without its key. */
+    qdes_seal_sender_end(&o.sender);
+    stranger.key.pseudonym = pseudonym;
+    ck_assert(qdes_seal_sender_begin(&o.sender, &stranger.key,
+                                     QDES_SEAL_AES_256_GCM, 3000, now));
+    send_data(&o, p, data, 1);
+    READ(&o, p, C(p, rx_drop_seal) == 1);
+    send_raw(&o, p, data, QDES_SEAL_MIN - 1);
+    READ(&o, p, C(p, rx_drop_seal) == 2);
+    send_raw(&o, p, "QD\x16\x00....", 8);
+    READ(&o, p, C(p, rx_drop_magic) + C(p, rx_drop_type) +
+                C(p, rx_drop_version) == 1);
+    ck_assert_uint_eq(p->frames->len, 0);
+    ck_assert_uint_eq(C(p, tx_challenge), 0);
+    outsider_close(&o);
+    outsider_close(&stranger);
+    port_close(p);
+}
+END_TEST
+
+/* A datagram that is not sealed, in the midst of those that are, with their
+ * header. */
+START_TEST(test_plain_among_sealed)
+{
+    Port *p = open_sealed("a", 0, -1);
+    uint8_t data[200], plain[100] = { 0 };
+    Outsider o;
+
+    outsider_open(&o, 0, 1000);
+    send_data(&o, p, data, 1);
+    READ(&o, p, o.challenges == 1);
+    respond(&o, p, 0);
+    READ(&o, p, got(p, 1) == 1);
+    qdes_wire_encode_header(plain, QDES_WIRE_DATA, 0, 0);
+    memset(plain + 8, 0xff, 6);
+    unit_mac(plain + 14, 98);
+    send_data(&o, p, data, 2);
+    send_raw(&o, p, plain, sizeof(plain));
+    send_data(&o, p, data, 3);
+    READ(&o, p, got(p, 2) == 1 && got(p, 3) == 1);
+    ck_assert_uint_eq(p->frames->len, 3);
+    ck_assert_uint_eq(C(p, rx_drop_plain), 1);
+    outsider_close(&o);
+    port_close(p);
+}
+END_TEST
+
+/* With and without a secret, and with another one, all in one group. */
+START_TEST(test_apart)
+{
+    QdesOptions plain = { .name = "plain" };
+    Port *ports[4] = {
+        open_sealed("a", 0, -1), open_sealed("b", 0, -1),
+        open_with(&plain, _i), open_sealed("other", 2, -1),
+    };
+    int i;
+
+    WAIT(ports, 4, C(ports[0], peers_proven) == 1 &&
+                   C(ports[1], peers_proven) == 1);
+    for (i = 0; i < 4; i++) {
+        ck_assert(flood(ports[i], 1 + i, 100 + i));
+    }
+    WAIT(ports, 4, got(ports[0], 101) && got(ports[1], 100));
+    WAIT(ports, 4, C(ports[0], rx_drop_plain) >= 1);
+    WAIT(ports, 4, _i ? C(ports[2], rx_drop_sealed) >= 3 :
+                        C(ports[2], rx_drop_kernel) >= 3);
+    ck_assert_uint_eq(ports[0]->frames->len, 1);
+    ck_assert_uint_eq(ports[1]->frames->len, 1);
+    ck_assert_uint_eq(ports[2]->frames->len, 0);
+    ck_assert_uint_eq(ports[3]->frames->len, 0);
+    ck_assert_uint_eq(C(ports[3], peers_added), 0);
+    close_all(ports, 4);
+}
+END_TEST
+
+static void change(Port *p, int new, int old)
+{
+    QdesSecret n = secret(new), o = secret(old);
+    GError *err = NULL;
+
+    ck_assert_msg(qdes_fabric_set_secrets(p->fabric, &n, &o, now, &err),
+                  "%s", err ? err->message : "");
+}
+
+static uint32_t next_number = 5000;
+
+/* Floods and unicast from all to all, none lost, none twice. */
+static void pass_all(Port **ports, int n)
+{
+    uint32_t begin = next_number;
+    uint32_t number;
+    int i, j;
+
+    for (i = 0; i < n; i++) {
+        ck_assert(flood(ports[i], 1 + i, next_number++));
+        for (j = 0; j < n; j++) {
+            if (j != i) {
+                ck_assert(send_number(ports[i], 1 + j, 1 + i, next_number++,
+                                      60));
+            }
+        }
+    }
+    for (i = 0, number = begin; i < n; i++) {
+        for (j = 0; j < n; j++) {
+            if (j != i) {
+                WAIT(ports, n, got(ports[j], number));
+                ck_assert_uint_eq(got(ports[j], number), 1);
+            }
+        }
+        number++;
+        for (j = 0; j < n; j++) {
+            if (j != i) {
+                WAIT(ports, n, got(ports[j], number));
+                ck_assert_uint_eq(got(ports[j], number), 1);
+                number++;
+            }
+        }
+    }
+}
+
+/* A fleet of three changes its key, one port after the other. */
+START_TEST(test_change_of_keys)
+{
+    Port *ports[3] = { open_sealed("a", 0, -1), open_sealed("b", 0, -1),
+                       open_sealed("c", 0, -1) };
+    QdesStatus *status;
+    int i, j;
+
+    WAIT(ports, 3, all_proven(ports, 3));
+    pass_all(ports, 3);
+    for (i = 0; i < 6; i++) {
+        pass_all(ports, 3);
+        change(ports[i % 3], 1, i < 3 ? 0 : -1);
+        pass_all(ports, 3);
+        for (j = 0; j < 5; j++) {
+            tick(ports, 3, 250);
+            serve(ports, 3);
+            pass_all(ports, 3);
+        }
+        status = qdes_fabric_status(ports[0]->fabric, now);
+        ck_assert_int_eq(status->seal.changing, i < 3);
+        ck_assert_int_eq(status->seal.flooding_old, i < 2);
+        qdes_status_free(status);
+    }
+    for (j = 0; j < 20; j++) {
+        tick(ports, 3, 250);
+        pass_all(ports, 3);
+    }
+    for (i = 0; i < 3; i++) {
+        ck_clean(ports[i]);
+        ck_assert_uint_eq(C(ports[i], peers_expired), 0);
+        status = qdes_fabric_status(ports[i]->fabric, now);
+        ck_assert_uint_eq(status->seal.sessions, 2);
+        qdes_status_free(status);
+    }
+    close_all(ports, 3);
+}
+END_TEST
+
+/* A port that comes late meets those that are in the midst of it. */
+START_TEST(test_late_comers)
+{
+    Port *ports[4] = { open_sealed("both", 1, 0), open_sealed("too", 1, 0) };
+
+    WAIT(ports, 2, all_proven(ports, 2));
+    ports[2] = open_sealed("old", 0, -1);
+    WAIT(ports, 3, all_proven(ports, 3));
+    tick(ports, 3, 1000);
+    serve(ports, 3);
+    pass_all(ports, 3);
+    port_close(ports[2]);
+    serve(ports, 2);
+    tick(ports, 2, 1000);
+    ports[2] = open_sealed("new", 1, -1);
+    WAIT(ports, 3, C(ports[2], peers_proven) == 2 &&
+                   C(ports[0], peers_proven) == 3);
+    tick(ports, 3, 1000);
+    pass_all(ports, 3);
+    close_all(ports, 3);
+}
+END_TEST
+
+START_TEST(test_bad_changes)
+{
+    QdesSecret none = secret(-1), a = secret(0), b = secret(1);
+    QdesSecret brief = { "short", 5 };
+    QdesOptions options = { .name = "plain" };
+    Port *p = open_sealed("a", 0, -1);
+    Port *plain = open_with(&options, false);
+    const struct {
+        Port *port;
+        QdesSecret *new, *old;
+        const char *says;
+    } cases[] = {
+        { plain, &a, NULL, "start it with secret=" },
+        { p, &none, NULL, "must be given" },
+        { p, &brief, NULL, "must have 16 to 4096" },
+        { p, &b, &brief, "must have 16 to 4096" },
+        { p, &a, &a, "is the same" },
+    };
+    QdesStatus *status = qdes_fabric_status(p->fabric, now);
+    uint32_t id = status->seal.key_id;
+    size_t i;
+
+    qdes_status_free(status);
+    for (i = 0; i < G_N_ELEMENTS(cases); i++) {
+        GError *err = NULL;
+
+        ck_assert(!qdes_fabric_set_secrets(cases[i].port->fabric,
+                                           cases[i].new, cases[i].old, now,
+                                           &err));
+        ck_assert_msg(strstr(err->message, cases[i].says) != NULL, "%s",
+                      err->message);
+        g_error_free(err);
+    }
+    status = qdes_fabric_status(p->fabric, now);
+    ck_assert_uint_eq(status->seal.key_id, id);
+    qdes_status_free(status);
+    port_close(p);
+    port_close(plain);
+}
+END_TEST
+
+/* Sessions end, by number, bytes or time, and frames go on. */
+START_TEST(test_rekey)
+{
+    Port *ports[3];
+    int i;
+
+    limits = (QdesSealLimits) { .datagrams = _i == 0 ? 60 : 0,
+                                .bytes = _i == 1 ? 5000 : 0,
+                                .ms = _i == 2 ? 5000 : 0 };
+    ports[0] = open_sealed("a", 0, -1);
+    ports[1] = open_sealed("b", 0, -1);
+    ports[2] = open_sealed("c", 0, -1);
+    WAIT(ports, 3, all_proven(ports, 3));
+    pass_all(ports, 3);
+    for (i = 0; i < 60; i++) {
+        tick(ports, 3, 500);
+        pass_all(ports, 3);
+    }
+    for (i = 0; i < 3; i++) {
+        ck_assert_uint_ge(C(ports[i], tx_rekeyed), 2);
+        ck_assert_uint_ge(C(ports[i], sessions_accepted), 6);
+        ck_clean(ports[i]);
+        ck_assert_uint_eq(C(ports[i], tx_drop_error), 0);
+    }
+    close_all(ports, 3);
+}
+END_TEST
+
+/* Of floods that are recorded nothing is learned from elsewhere. */
+START_TEST(test_learns_of_proven_only)
+{
+    Port *p = open_sealed("a", 0, -1);
+    struct sockaddr_storage ss;
+    uint8_t data[200];
+    QdesStatus *status;
+    Outsider o, thief;
+    QdesAddr addr;
+    socklen_t len;
+
+    outsider_open(&o, 0, 1000);
+    outsider_open(&thief, 2, 2000);
+    send_data(&o, p, data, 1);
+    READ(&o, p, o.challenges == 1);
+    respond(&o, p, 0);
+    READ(&o, p, got(p, 1) == 1);
+    status = qdes_fabric_status(p->fabric, now);
+    ck_assert_uint_eq(status->n_macs, 1);
+    qdes_status_free(status);
+
+    /* One that did not arrive, sent to the group by somebody else. */
+    memset(data, 0, sizeof(data));
+    qdes_wire_encode_header(data + QDES_SEAL_LEAD, QDES_WIRE_DATA, 0, 0);
+    memset(data + QDES_SEAL_HEADER, 0xff, 6);
+    unit_mac(data + QDES_SEAL_HEADER + 6, 55);
+    ck_assert(qdes_seal(&o.sender, QDES_SEAL_FLOODED, data, 68, now));
+    ck_assert(qdes_addr_parse(&addr, group, 0, NULL));
+    len = qdes_addr_to_sockaddr(&addr, &ss);
+    ck_assert_int_eq(sendto(thief.fd, data, 100, 0, (struct sockaddr *)&ss,
+                            len), 100);
+    READ(&o, p, p->frames->len == 2);
+    ck_assert_uint_eq(C(p, rx_unproven), 1);
+    status = qdes_fabric_status(p->fabric, now);
+    ck_assert_uint_eq(status->n_macs, 1);
+    qdes_status_free(status);
+    outsider_close(&o);
+    outsider_close(&thief);
+    port_close(p);
+}
+END_TEST
+
+/* However many sessions are made up, memory has a bound. */
+START_TEST(test_flood_of_sessions)
+{
+    Port *p = open_sealed("a", 0, -1);
+    QdesStatus *status;
+    uint8_t data[200];
+    Outsider o;
+    int i;
+
+    outsider_open(&o, 0, 10);
+    for (i = 0; i < 1000; i++) {
+        qdes_seal_sender_end(&o.sender);
+        ck_assert(qdes_seal_sender_begin(&o.sender, &o.key,
+                                         QDES_SEAL_AES_256_GCM, 100 + 2 * i,
+                                         now));
+        send_data(&o, p, data, i);
+        outsider_read(&o, p);
+    }
+    READ(&o, p, o.challenges == 1000);
+    status = qdes_fabric_status(p->fabric, now);
+    ck_assert_uint_eq(status->seal.pending, 256);
+    ck_assert_uint_eq(status->seal.sessions, 0);
+    qdes_status_free(status);
+    ck_assert_uint_eq(C(p, rx_drop_session), 1000 - 128);
+    qdes_fabric_tick(p->fabric, now += 2000);
+    ck_assert_uint_eq(C(p, rx_drop_session), 1000);
+    ck_assert_uint_eq(p->frames->len, 0);
+    outsider_close(&o);
+    port_close(p);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("sealing");
+    TCase *tc = tcase_create("sealing");
+
+    tcase_add_checked_fixture(tc, begin, NULL);
+    tcase_add_loop_test(tc, test_pairs, 0, ALL_PAIRS);
+    tcase_add_loop_test(tc, test_trains, 0, 2);
+    tcase_add_loop_test(tc, test_superframes, 0, 4);
+    tcase_add_loop_test(tc, test_full_sockets, 0, 4);
+    tcase_add_test(tc, test_copies);
+    tcase_add_test(tc, test_held);
+    tcase_add_test(tc, test_held_and_full);
+    tcase_add_test(tc, test_replay);
+    tcase_add_test(tc, test_challenge);
+    tcase_add_test(tc, test_no_amplifier);
+    tcase_add_test(tc, test_wrong);
+    tcase_add_test(tc, test_plain_among_sealed);
+    tcase_add_loop_test(tc, test_apart, 0, 2);
+    tcase_add_test(tc, test_change_of_keys);
+    tcase_add_test(tc, test_late_comers);
+    tcase_add_test(tc, test_bad_changes);
+    tcase_add_loop_test(tc, test_rekey, 0, 3);
+    tcase_add_test(tc, test_learns_of_proven_only);
+    tcase_add_test(tc, test_flood_of_sessions);
+    suite_add_tcase(suite, tc);
+    return unit_main(suite);
+}
