@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzing ECHO, ECHO-REPLY, PEERS, CHALLENGE and RESPONSE: the input is a type and TLVs.  What is
- * accepted is written as it was read.
+ * Fuzzing ECHO, ECHO-REPLY, PEERS, CHALLENGE and RESPONSE: the input is a type
+ * and TLVs.  What is accepted is written as it was read.
  */
 
 #include "fuzz.h"
