@@ -406,7 +406,7 @@ static void test_apart(void)
         if (i == 0) {
             WAIT_FOR(port_count(a.qts, "q0", "rx-drop-plain") >= 1);
         } else {
-            WAIT_FOR(port_count(a.qts, "q0", "rx-drop-seal") >= 1);
+            WAIT_FOR(port_count(a.qts, "q0", "rx-drop-netid") >= 1);
         }
         g_assert_cmpint(port_peers(a.qts, "q0"), ==, 0);
         g_assert_cmpint(port_peers(b.qts, "q0"), ==, 0);
