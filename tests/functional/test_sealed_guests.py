@@ -137,8 +137,9 @@ def test_user_guide(lab, tmp_path):
     assert [both, both] in seen and [alone, both] in seen
     assert seen[-1] == [alone, alone]
     for counters in lab.port.counters, lab.tap_counters():
-        for name in ('peers-expired', 'rx-drop-seal', 'rx-drop-plain',
-                     'rx-drop-replay'):
+        # Not rx-drop-replay: before they know each other well, floods come
+        # by the group and as copies.
+        for name in 'peers-expired', 'rx-drop-seal', 'rx-drop-plain':
             assert counters[name] == 0, (name, counters)
 
 
