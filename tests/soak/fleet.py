@@ -49,7 +49,7 @@ class Station:
         self.address = f'10.81.0.{number}'
         self.address6 = f'fd81::{number}'
         self.place = None
-        self.moved = 0.0
+        self.moved = float('-inf')
         self.space = fleet.net.namespace(self.name)
         self.cable = f'v-{self.name}'
         self.space.ip(f'link add eth0 type veth peer name {self.cable}',
@@ -70,8 +70,9 @@ class Station:
         old = self.place.host if self.place else self.space
         old.ip(f'link set {self.cable} netns {node.host.full_name}')
         node.host.ip(f'link set {self.cable} master br0 up')
+        if self.place:
+            self.moved = time.monotonic()
         self.place = node
-        self.moved = time.monotonic()
         self.announce()
 
     def announce(self):
@@ -116,6 +117,14 @@ class Node:
     @property
     def running(self):
         return bool(self.lives) and self.port.process.running
+
+    @property
+    def is_relay(self):
+        return 'relay' in self.options
+
+    def may_miss(self, other):
+        """One is known by IPv6 to all, the other has none."""
+        return {self.name, other.name} == {'six', 'home'}
 
     def launch(self):
         new, old = self.secrets
@@ -269,7 +278,7 @@ class Fleet:
                  self.internet.ip(f'link set {plug} master br0 up'))]
 
     def _drop(self, node, rules):
-        node.host.nft('table inet soak {' + rules + '}')
+        node.host.nft('table inet soak {\n' + rules + '\n}')
 
     def _pass(self, *nodes):
         for node in nodes:
@@ -277,7 +286,7 @@ class Fleet:
 
     def _firewall(self, node, event):
         """What is sent fails at once."""
-        self._drop(node, ' '.join(
+        self._drop(node, '\n'.join(
             f'chain {name} {{ type filter hook {name} priority 0; '
             'meta l4proto udp drop; }' for name in ('input', 'output')))
         return [(event.seconds, f'{node} has no firewall', lambda:

@@ -78,7 +78,7 @@ class Plan:
                     busy[event.args[0]] = busy[event.host]
                 if kind == 'rekey':
                     rekeyed = at + event.seconds + 0.5
-            at += rnd.uniform(0.3, 1.5)
+            at += rnd.uniform(0.2, 1)
         return events
 
     def _event(self, rnd, kind, at, free, cut, long):

@@ -33,6 +33,7 @@ FORGOTTEN = 75          # seconds until the last trace of the dead is gone:
                         # two hold times, and some to look
 LATE = 90               # seconds until TCP has tried again
 PROGRESS = 100000       # bytes that each side gets then
+TELL = 8                # seconds of waiting until it is said what for
 LOG_LIMIT = 200         # lines of one port's life
 GROWTH = 3 << 20        # bytes that a port may need more than at first
 MEMORY = 32 << 20       # bytes that it may need at all
@@ -117,10 +118,15 @@ class Soak:
     def wait(self, wrong, deadline, what):
         """Until WRONG() finds nothing."""
         found = []
+        told = time.monotonic()
 
         def well():
+            nonlocal told
             self.look_at_flows()
             found[:] = wrong()
+            if found and time.monotonic() > told + TELL:
+                told += TELL
+                self.say(f'  not yet well: {"; ".join(found)}')
             return not found
         wait_for(well, deadline, lambda: f'{what}: ' + '; '.join(found),
                  interval=0.2)
@@ -135,7 +141,12 @@ class Soak:
         for node, state in states.items():
             names = {n.name for n in states if n is not node}
             met = {peer['name'] for peer in state['peers']}
-            wrong += [f'{node} does not know {n}' for n in names - met]
+            relayed, missed = self.missed(node, state, states)
+            wrong += missed
+            wrong += [f'{node} does not know {n}'
+                      for n in names - met - relayed]
+            wrong += [f'{node} knows {n} and misses it'
+                      for n in met & relayed]
             for peer in state['peers']:
                 who = self.fleet.by_name.get(peer['name'])
                 where = f'{node} has {peer["name"]} at {peer["address"]}'
@@ -152,20 +163,38 @@ class Soak:
                 ways = sum(p['copy'] or p['by-group'] for p in mine)
                 if ways != 1:
                     wrong.append(f'{node} floods {ways} times to {name}')
-            wrong += [f'{node} misses {m["address"]}'
-                      for m in state['unreachable']]
-            wrong += self.wrong_seal(node, state, states)
+            wrong += self.wrong_seal(node, state, states, len(relayed))
         return wrong
 
-    def wrong_seal(self, node, state, states):
+    def missed(self, node, state, states):
+        """Whom a port reaches by the relay, as may be; and what is wrong."""
+        relayed, wrong = set(), []
+        for entry in state['unreachable']:
+            who = [n for n in states if n is not node and
+                   n.owns(entry['address'], states[n]['local'])]
+            relay, = [n for n in states if n.is_relay]
+            if (len(who) == 1 and node.may_miss(who[0]) and 'relay' in entry
+                    and relay.owns(entry['relay'], states[relay]['local'])):
+                relayed.add(who[0].name)
+            else:
+                wrong.append(f'{node} misses {entry}')
+        return relayed, wrong
+
+    def wrong_seal(self, node, state, states, relayed):
         seal = state['seal']
         keys = {s['seal']['key'] for s in states.values()}
         wrong = []
         if len(keys) != 1 or 'old-key' in seal or seal['flooding-old']:
             wrong.append(f'{node} seals with {seal}, all with {keys}')
-        if seal['sessions'] < len(states) - 1:
+        if seal['sessions'] < len(states) - 1 - relayed:
             wrong.append(f'{node} has {seal["sessions"]} sessions')
         return wrong
+
+    def ways(self, node, state, states, place):
+        """Who may have the MAC addresses of PLACE, as a port sees it."""
+        if place.name in self.missed(node, state, states)[0]:
+            return [n for n in states if n.is_relay]
+        return [place]
 
     def wrong_fdb(self):
         """Every station is where it is, for everybody; nobody else is."""
@@ -184,8 +213,10 @@ class Soak:
                     if not entry['local']:
                         wrong.append(f'{node} has its own {station} at '
                                      f'{entry["peer"]}')
-                elif entry['local'] or not station.place.owns(
-                        entry['peer'], states[station.place]['local']):
+                elif entry['local'] or not any(
+                        n.owns(entry['peer'], states[n]['local'])
+                        for n in self.ways(node, state, states,
+                                           station.place)):
                     wrong.append(f'{node} has {station} at '
                                  f'{entry.get("peer", "itself")}, which is '
                                  f'at {station.place}')
