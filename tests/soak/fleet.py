@@ -34,8 +34,9 @@ ETH_P_ARP = 0x806
 
 # What a port may say of what is done to it.
 EXPECTED = [
-    r'no interface can join the group',
-    r'cannot send to ',
+    r'warning: no interface can join the group',
+    r'warning: no route for the group .*: joined on lo',
+    r'warning: a firewall of this host forbids sending',
 ]
 
 

@@ -54,11 +54,16 @@ class Plan:
         self.flows = flows
 
     def round(self, number, seconds, long=False):
-        """The events of a round; LONG ones may outlast it."""
+        """The events of a round.
+
+        With LONG, some last longer than peers are waited for, and some leave
+        behind what only the end of a hold time clears.
+        """
         rnd = random.Random(f'{self.seed}/{number}')
         events, deck = [], []
         busy = {}           # host -> until when
         rekeyed = 0
+        renumbered = set()
         at = rnd.uniform(0.1, 0.6)
         while at < seconds:
             if not deck:
@@ -67,6 +72,9 @@ class Plan:
             kind = deck.pop()
             free = [h for h in self.hosts if busy.get(h.name, 0) <= at]
             cut = sum(until > at for until in busy.values())
+            if kind == 'kill' and not long:
+                # Silence alone would tell that it is gone from there, too.
+                free = [h for h in free if h.name not in renumbered]
             event = self._event(rnd, kind, at, free, cut, long)
             if kind == 'rekey' and at < rekeyed:
                 event = None
@@ -76,6 +84,8 @@ class Plan:
                     busy[event.host] = at + event.seconds + 0.5
                 if kind == 'pair':
                     busy[event.args[0]] = busy[event.host]
+                if kind == 'renumber':
+                    renumbered.add(event.host)
                 if kind == 'rekey':
                     rekeyed = at + event.seconds + 0.5
             at += rnd.uniform(0.2, 1)

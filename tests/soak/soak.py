@@ -29,10 +29,11 @@ from ports import QDES_TAP, unbalanced                  # noqa: E402
 from procs import PATIENCE, wait_for                    # noqa: E402
 
 ROUND = 40              # seconds of events, then all has to be well again
-FORGOTTEN = 75          # seconds until the last trace of the dead is gone:
-                        # two hold times, and some to look
+FORGOTTEN = 100         # seconds until the last trace of the dead is gone: a
+                        # hold time, and rounds of asking for relays
 LATE = 90               # seconds until TCP has tried again
 PROGRESS = 100000       # bytes that each side gets then
+LASTING = 120           # seconds of a run that has time for all of it
 TELL = 8                # seconds of waiting until it is said what for
 LOG_LIMIT = 200         # lines of one port's life
 GROWTH = 3 << 20        # bytes that a port may need more than at first
@@ -380,7 +381,7 @@ class Soak:
         number = 0
         while not number or time.monotonic() < end:
             seconds = min(ROUND, max(end - time.monotonic(), 5))
-            self.round(number, seconds, self.args.seconds >= 5 * ROUND)
+            self.round(number, seconds, self.args.seconds >= LASTING)
             self.settle()
             number += 1
         self.finish()
