@@ -32,6 +32,13 @@ PORT = 20804
 MOVE_PAUSE = 11         # seconds: who goes to and fro in 10 s is a duplicate
 ETH_P_ARP = 0x806
 
+# Whom all others list; three in a group; one that lists the first by IPv6; one
+# behind NAT.
+SPECS = [plan.Host('hub', fixed=True), plan.Host('g1'), plan.Host('g2'),
+         plan.Host('g3'), plan.Host('six'), plan.Host('home', nat=True)]
+STATIONS = [f's{n}' for n in range(1, 7)]
+FLOWS = 6
+
 # What a port may say of what is done to it.
 EXPECTED = [
     r'warning: no interface can join the group',
@@ -105,6 +112,7 @@ class Node:
         self.secrets = (fleet.secrets[0], None)
         self.lives = []
         self.renumbered = 0
+        self.former = set()     # addresses that it had
         host.ip('link add br0 type bridge forward_delay 0 stp_state 0 '
                 'mcast_snooping 0', 'link set br0 up')
 
@@ -178,11 +186,15 @@ class Node:
                for a in self.host.addresses + self.host.addresses6]
         return number == endpoint(local)[1] and address in own
 
+    def left(self, text):
+        """Has it been there, before it got another address?"""
+        return endpoint(text)[0] in self.former
+
 
 class Fleet:
     """All of it, and what can be done to it."""
 
-    def __init__(self, net, seed, stations=6, flows=6):
+    def __init__(self, net, seed):
         self.net = net
         self.rnd = random.Random(f'{seed}/fleet')
         self.registry = net.registry = Registry()
@@ -195,14 +207,14 @@ class Fleet:
             node.launch()
         for node in self.nodes:
             node.ready()
-        self.stations = [Station(self, n + 1) for n in range(stations)]
+        self.stations = [Station(self, n + 1) for n in range(len(STATIONS))]
         for number, station in enumerate(self.stations):
             station.plug(self.nodes[number % len(self.nodes)])
         self.station = {s.name: s for s in self.stations}
         self.traffic = Traffic()
         net.on_close.append(self.traffic.stop)
         self.flows = []
-        for number in range(flows):
+        for number in range(FLOWS):
             self.flows.append(None)
             pair = self.rnd.sample(self.stations, 2)
             self.connect(number, *pair, 4 + 2 * (number % 2))
@@ -212,11 +224,12 @@ class Fleet:
         net, hub = self.net, self.net.host('hub', self.internet)
         listed = f'{hub.address}:{PORT}'
 
-        def add(host, home=None, fixed=False, **options):
-            spec = plan.Host(host.name, nat=bool(home), fixed=fixed)
+        def add(host, home=None, **options):
+            spec = SPECS[len(self.nodes)]
+            assert spec.name == host.name
             self.nodes.append(Node(self, host, spec, home, **options))
         # Whom all others know; and who passes on what cannot pass directly.
-        add(hub, fixed=True, mcast='off', relay='on')
+        add(hub, mcast='off', relay='on')
         for name in 'g1', 'g2', 'g3':
             add(net.host(name, self.internet), peer=listed)
         add(net.host('six', self.internet), mcast='off',
@@ -229,10 +242,6 @@ class Fleet:
         path.touch(0o600)
         path.write_text(os.urandom(32).hex())
         return path
-
-    @property
-    def specs(self):
-        return [node.spec for node in self.nodes]
 
     def connect(self, number, here, there, family):
         old = self.flows[number]
@@ -311,6 +320,7 @@ class Fleet:
     def _renumber(self, node, event):
         old, old6 = node.host.address, node.host.address6
         node.renumbered += 1
+        node.former |= {str(ip_address(old)), str(ip_address(old6))}
         number = 100 + 20 * self.nodes.index(node) + node.renumbered % 20
         node.host.addresses[0] = f'10.80.0.{number}'
         node.host.addresses6[0] = f'fd80::{number:x}'

@@ -14,7 +14,7 @@ CUTS = ('kill', 'stop', 'unplug', 'cable', 'silent', 'firewall', 'tapdown')
 KINDS = CUTS + ('pair', 'renumber', 'remap', 'move', 'move', 'rekey',
                 'peer', 'flush', 'reconnect')
 
-CUT_AT_ONCE = 2         # ports that are cut off at the same time
+CUT_AT_ONCE = 3         # ports that are cut off at the same time
 LONG = 45               # seconds: longer than a peer's hold time
 
 
@@ -66,38 +66,45 @@ class Plan:
         renumbered = set()
         at = rnd.uniform(0.1, 0.6)
         while at < seconds:
-            if not deck:
-                deck = list(KINDS)
-                rnd.shuffle(deck)
-            kind = deck.pop()
             free = [h for h in self.hosts if busy.get(h.name, 0) <= at]
             cut = sum(until > at for until in busy.values())
-            if kind == 'kill' and not long:
-                # Silence alone would tell that it is gone from there, too.
-                free = [h for h in free if h.name not in renumbered]
-            event = self._event(rnd, kind, at, free, cut, long)
-            if kind == 'rekey' and at < rekeyed:
+            if not deck:
+                deck = rnd.sample(KINDS, len(KINDS))
+            # What cannot be now is the first to be tried next time.
+            for kind in deck:
+                able = free
+                if kind == 'kill' and not long:
+                    # Silence alone would tell that it is gone from there.
+                    able = [h for h in free if h.name not in renumbered]
                 event = None
-            if event:
-                events.append(event)
-                if kind in CUTS or kind == 'pair':
-                    busy[event.host] = at + event.seconds + 0.5
-                if kind == 'pair':
-                    busy[event.args[0]] = busy[event.host]
-                if kind == 'renumber':
-                    renumbered.add(event.host)
-                if kind == 'rekey':
-                    rekeyed = at + event.seconds + 0.5
+                if kind != 'rekey' or at >= rekeyed:
+                    event = self._event(rnd, kind, at, able, cut, long)
+                if event:
+                    break
+            else:
+                deck += rnd.sample(KINDS, len(KINDS))
+                at += 0.1
+                continue
+            deck.remove(kind)
+            events.append(event)
+            if kind in CUTS or kind == 'pair':
+                busy[event.host] = at + event.seconds + 0.5
+            if kind == 'pair':
+                busy[event.args[0]] = busy[event.host]
+            if kind == 'renumber':
+                renumbered.add(event.host)
+            if kind == 'rekey':
+                rekeyed = at + event.seconds + 0.5
             at += rnd.uniform(0.2, 1)
         return events
 
     def _event(self, rnd, kind, at, free, cut, long):
         """One of that KIND, or None where nobody is free for it."""
         seconds = round(rnd.uniform(0.5, 6), 1)
-        if long and rnd.random() < 0.15:
+        if long and rnd.random() < 0.08:
             seconds = LONG
         if kind in CUTS or kind == 'pair':
-            if cut >= CUT_AT_ONCE:
+            if cut + (kind == 'pair') >= CUT_AT_ONCE:
                 return None
         if kind == 'firewall' or kind == 'pair':
             free = [h for h in free if not h.nat]
