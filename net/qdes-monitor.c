@@ -318,11 +318,11 @@ void qmp_qdes_set_secret(const char *id, const char *secret,
                          QDES_QAPI_OPTIONAL_STR(secret_old), Error **errp)
 {
     QdesFabric *fabric = net_qdes_find(id, errp);
-    QdesSecret both[2] = { { NULL, 0 }, { NULL, 0 } };
+    QdesSecret both[2] = { { .data = NULL }, { .data = NULL } };
     GError *err = NULL;
 
-    if (fabric && net_qdes_get_secret(&both[0], secret, errp) &&
-        net_qdes_get_secret(&both[1], secret_old, errp) &&
+    if (fabric && net_qdes_get_secret(&both[0], "secret", secret, errp) &&
+        net_qdes_get_secret(&both[1], "secret-old", secret_old, errp) &&
         !qdes_fabric_set_secrets(fabric, &both[0], &both[1], net_qdes_now(),
                                  &err)) {
         pass_error(errp, err);

@@ -627,19 +627,24 @@ QdesFabric *net_qdes_find(const char *id, Error **errp)
     return s->fabric;
 }
 
-bool net_qdes_get_secret(QdesSecret *secret, const char *id, Error **errp)
+bool net_qdes_get_secret(QdesSecret *secret, const char *option,
+                         const char *id, Error **errp)
 {
+    Error *err = NULL;
     uint8_t *data;
     size_t size;
 
-    *secret = (QdesSecret) { NULL, 0 };
+    *secret = (QdesSecret) { .data = NULL };
     if (!id) {
         return true;
     }
-    if (qcrypto_secret_lookup(id, &data, &size, errp) < 0) {
+    if (qcrypto_secret_lookup(id, &data, &size, &err) < 0) {
+        error_setg(errp, "%s=%s: %s; give the id of an -object "
+                   "secret,id=ID,file=FILE", option, id, error_get_pretty(err));
+        error_free(err);
         return false;
     }
-    *secret = (QdesSecret) { data, size };
+    *secret = (QdesSecret) { .data = data, .size = size, .name = id };
     return true;
 }
 
@@ -651,7 +656,7 @@ void net_qdes_free_secret(QdesSecret *secret)
         qdes_wipe(data, secret->size);
         g_free(data);
     }
-    *secret = (QdesSecret) { NULL, 0 };
+    *secret = (QdesSecret) { .data = NULL };
 }
 
 int net_init_qdes(const Netdev *netdev, const char *name,
@@ -710,8 +715,9 @@ int net_init_qdes(const Netdev *netdev, const char *name,
     int ret = -1;
 
     options.peers = peers = net_qdes_strings(opts->peers, &options.n_peers);
-    if (!net_qdes_get_secret(&options.secret, opts->secret, errp) ||
-        !net_qdes_get_secret(&options.secret_old, opts->secret_old, errp)) {
+    if (!net_qdes_get_secret(&options.secret, "secret", opts->secret, errp) ||
+        !net_qdes_get_secret(&options.secret_old, "secret-old",
+                             opts->secret_old, errp)) {
         goto out;
     }
     options.macs = macs = net_qdes_strings(opts->mac, &options.n_macs);

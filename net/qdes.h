@@ -29,9 +29,11 @@ QdesFabric *net_qdes_find(const char *id, Error **errp);
 
 /*
  * Fill @secret with a copy of the secret object @id, if that is not NULL; to
- * be given to net_qdes_free_secret().
+ * be given to net_qdes_free_secret() before @id goes.  @option is what asks
+ * for it.
  */
-bool net_qdes_get_secret(QdesSecret *secret, const char *id, Error **errp);
+bool net_qdes_get_secret(QdesSecret *secret, const char *option,
+                         const char *id, Error **errp);
 
 /* Overwrites it, too; accepts one without data. */
 void net_qdes_free_secret(QdesSecret *secret);

@@ -37,6 +37,7 @@ local SEALED_MIN = HEADER_SIZE + SESSION_SIZE + NUMBER_SIZE + TAG_SIZE
 local MAX_NESTING = 8
 
 local DATA, HELLO, BYE, ECHO, ECHO_REPLY, PEERS = 0, 1, 2, 3, 4, 5
+local CHALLENGE, RESPONSE = 6, 7   -- sealed only
 local ECHO_MIN = 96
 local TYPES = {
     [0] = "DATA", [1] = "HELLO", [2] = "BYE", [3] = "ECHO",
@@ -48,33 +49,41 @@ local CSUM_PARTIAL, SEALED, SUPERFRAME, RELAYED = 0x01, 0x02, 0x04, 0x08
 local INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME = 1, 2, 3, 4, 5
 local TLV_PEERS, NONCE, OBSERVED, GROUP_HEARD, DIGEST = 6, 7, 8, 10, 11
 local RELAY_FOR, KNOWN = 12, 13
+local SESSION, KEYS, AGE, NUMBERS = 16, 17, 18, 19
 local ENTRY_SIZE, INSTANCE_SIZE, BUCKETS = 26, 8, 64
 local TLVS = {
     [1] = "INSTANCE", [2] = "CAPABILITIES", [3] = "MTU", [4] = "NAME",
     [5] = "HOLD-TIME", [6] = "PEERS", [7] = "NONCE", [8] = "OBSERVED",
     [9] = "PADDING", [10] = "GROUP-HEARD", [11] = "DIGEST",
-    [12] = "RELAY-FOR", [13] = "KNOWN",
+    [12] = "RELAY-FOR", [13] = "KNOWN", [16] = "SESSION", [17] = "KEYS",
+    [18] = "AGE", [19] = "NUMBERS",
     [16] = "SESSION", [17] = "KEYS", [18] = "AGE", [19] = "NUMBERS",
 }
 -- Shortest and longest value of the TLVs that version 1 defines.
 local HELLO_TLVS = {
     [INSTANCE] = { 8, 8 }, [CAPABILITIES] = { 4, 4 }, [MTU] = { 4, 4 },
     [NAME] = { 1, 63 }, [HOLD_TIME] = { 2, 2 }, [GROUP_HEARD] = { 1, 1 },
-    [RELAY_FOR] = { 8, 512 },
+    [RELAY_FOR] = { 8, 512 }, [KEYS] = { 4, 8 },
 }
 local ECHO_TLVS = { [NONCE] = { 8, 8 }, [OBSERVED] = { 18, 18 } }
 local PEERS_TLVS = {
     [TLV_PEERS] = { 26, 1170 }, [DIGEST] = { 256, 256 }, [KNOWN] = { 7, 906 },
 }
+local CHALLENGE_TLVS = {
+    [NONCE] = { 8, 8 }, [SESSION] = { 8, 8 }, [AGE] = { 4, 4 },
+}
+local RESPONSE_TLVS = { [NONCE] = { 8, 8 }, [NUMBERS] = { 16, 16 } }
 -- Those that count in each type of message, and those it cannot lack.
 local TLV_LENGTHS = {
     [HELLO] = HELLO_TLVS, [BYE] = HELLO_TLVS, [ECHO] = ECHO_TLVS,
     [ECHO_REPLY] = ECHO_TLVS, [PEERS] = PEERS_TLVS,
+    [CHALLENGE] = CHALLENGE_TLVS, [RESPONSE] = RESPONSE_TLVS,
 }
 local MANDATORY = {
     [HELLO] = { INSTANCE }, [BYE] = { INSTANCE },
     [ECHO] = { NONCE, OBSERVED }, [ECHO_REPLY] = { NONCE, OBSERVED },
     [PEERS] = {},
+    [CHALLENGE] = { NONCE, SESSION, AGE }, [RESPONSE] = { NONCE, NUMBERS },
 }
 
 local qdes = Proto("qdes", "QEMU Distributed Ethernet Switch")
@@ -163,6 +172,16 @@ local f = {
         "Whether the receiver's HELLOs to the group reach the sender"),
     relay_for = ProtoField.uint64("qdes.relay_for", "Relay for", base.HEX,
         nil, nil, "An instance whose frames the sender wants"),
+    asked_session = ProtoField.uint64("qdes.asked_session", "Session",
+        base.HEX, nil, nil, "The session that a CHALLENGE asks about"),
+    key_id = ProtoField.uint32("qdes.key_id", "Key ID", base.HEX, nil, nil,
+        "A key that the sender accepts"),
+    age = ProtoField.uint32("qdes.age", "Age", base.DEC, nil, nil,
+        "Milliseconds for which the sender has forgotten nothing"),
+    number_unicast = ProtoField.uint64("qdes.numbers.unicast",
+        "Packet number in use, not flooded", base.DEC),
+    number_flooded = ProtoField.uint64("qdes.numbers.flooded",
+        "Packet number in use, flooded", base.DEC),
     digest = ProtoField.bytes("qdes.digest", "Digest", base.NONE,
         "64 buckets of 32 bits"),
     known_parts = ProtoField.uint8("qdes.known.parts", "Parts", base.DEC),
@@ -255,7 +274,7 @@ local function check_header(h)
         return "bad-version", string.format("Version is %d, not %d",
             h.version, VERSION)
     end
-    if h.type > (has_bit(h.flags, SEALED) and 7 or PEERS) then
+    if h.type > (has_bit(h.flags, SEALED) and RESPONSE or PEERS) then
         return "bad-type", string.format("Type %d (%s) is not defined in " ..
             "version %d", h.type, TYPES[h.type] or "unassigned", VERSION)
     end
@@ -335,7 +354,8 @@ local function read_tlvs(tvb, type)
             tlv.sound = tlv.length >= lengths[tlv.type][1] and
                 tlv.length <= lengths[tlv.type][2] and
                 (tlv.type ~= TLV_PEERS or tlv.length % ENTRY_SIZE == 0) and
-                (tlv.type ~= RELAY_FOR or tlv.length % INSTANCE_SIZE == 0)
+                (tlv.type ~= RELAY_FOR or tlv.length % INSTANCE_SIZE == 0) and
+                (tlv.type ~= KEYS or tlv.length % 4 == 0)
             if not tlv.sound then
                 wrong(string.format("%s has Length %d", name, tlv.length),
                     tlv)
@@ -495,6 +515,22 @@ local function add_value(tree, tlv, value)
         tree:add(f.observed, value(0, 16))
         tree:add(f.observed_port, value(16, 2))
         return endpoint_text(value)
+    elseif tlv.type == SESSION then
+        tree:add(f.asked_session, value)
+        return value:bytes():tohex(true)
+    elseif tlv.type == KEYS then
+        for at = 0, value:len() - 4, 4 do
+            tree:add(f.key_id, value(at, 4))
+        end
+        return value:bytes():tohex(true)
+    elseif tlv.type == AGE then
+        tree:add(f.age, value):append_text(" ms")
+        return string.format("%d ms", value:uint())
+    elseif tlv.type == NUMBERS then
+        tree:add(f.number_unicast, value(0, 8))
+        tree:add(f.number_flooded, value(8, 8))
+        return string.format("%s, %s", tostring(value(0, 8):uint64()),
+            tostring(value(8, 8):uint64()))
     elseif tlv.type == GROUP_HEARD then
         tree:add(f.group_heard, value)
         return value:uint() == 0 and "no" or "yes"
@@ -571,7 +607,8 @@ local function show_control(tvb, pinfo, tree, h)
     if info[INSTANCE] then
         column = column .. " instance=" .. info[INSTANCE]
     end
-    for _, type in ipairs({ NONCE, OBSERVED, TLV_PEERS, DIGEST, KNOWN }) do
+    for _, type in ipairs({ NONCE, OBSERVED, TLV_PEERS, DIGEST, KNOWN,
+                            SESSION, AGE, NUMBERS }) do
         if info[type] then
             column = column .. string.format(" %s=%s",
                 string.lower(TLVS[type]), info[type])

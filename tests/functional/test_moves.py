@@ -17,8 +17,8 @@ from stations import Station, WirePeer
 from streams import Paced
 
 HOLD = 30               # seconds: of peers in a fabric as small as these
-CALM = 0.15             # a gap that TCP makes by itself (its shortest
-                        # retransmission timeout is 0.2 s)
+CALM = 0.8              # a gap that a busy machine makes, with a retransmission
+                        # or two (0.2 s, 0.4 s); a lost way costs seconds
 GUEST = mac(0x77)       # a MAC address that only the test's frames have
 
 REACH = pytest.mark.parametrize('way', ['group', 'ipv4', 'ipv6'])

@@ -563,7 +563,7 @@ def test_page_echo_and_peers():
     assert (buckets, entry) == (qdeswire.BUCKETS, qdeswire.ENTRY_SIZE)
     known, = defines('QDES_KNOWN_MAX')
     assert known == qdeswire.KNOWN_MAX
-    assert f'| 12 | KNOWN | 7 to {6 + known} |' in text
+    assert f'| 13 | KNOWN | 7 to {6 + known} |' in text
     tries, = defines('QDES_CANDIDATE_TRIES')
     assert f'no more than {tries} each time' in text
     padded, = defines('QDES_WIRE_HELLO_PADDED')

@@ -13,7 +13,7 @@ import pytest
 from dnsserver import A, SRV, DnsServer
 from guests import QDES_QEMU
 from procs import wait_for
-from taptool import proc_status
+from taptool import proc_status, run
 
 SANDBOX = ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,'
            'resourcecontrol=deny']
@@ -37,6 +37,32 @@ def assert_sandboxed(guest):
 
 def seeds(port):
     return {seed['peer']: seed for seed in port.status()['seeds']}
+
+
+def test_sealed_in_the_sandbox(net, tap, boot, tmp_path):
+    """GnuTLS has all that it needs, also for keys that come later."""
+    h1, h2 = net.hosts(2)
+    keys = []
+    for name in 'old', 'new':
+        keys.append(tmp_path / name)
+        keys[-1].write_text(f'the {name} secret, for all')
+        keys[-1].chmod(0o600)
+    station = tap(h2, secret_file=keys[0]).configure('10.82.0.2/24')
+    guest = boot(h1, ['qdes,secret=old'], addresses=['10.82.0.1/24'],
+                 extra=[*SANDBOX, '-object', f'secret,id=old,file={keys[0]}'])
+    guest.wait_ready()
+    assert_sandboxed(guest)
+    guest.port.wait_peers(1)
+    guest.assert_ping('10.82.0.2')
+    guest.qmp('object-add', qom_type='secret', id='new', file=str(keys[1]))
+    guest.qmp('qdes-set-secret', id='net0', secret='new', secret_old='old')
+    for secrets in ['--secret-old-file', keys[0]], []:
+        done = run(h2, 'set-secret', '--control', station.control,
+                   '--secret-file', keys[1], *secrets)
+        assert done.returncode == 0, done.stderr
+        guest.assert_ping('10.82.0.2')
+    assert_sandboxed(guest)
+    guest.quit()
 
 
 @pytest.mark.parametrize('options', ['', ',vnet-hdr=off,gso=off'],

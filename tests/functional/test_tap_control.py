@@ -133,7 +133,7 @@ def test_query(port, control, host):
         assert set(status) == {
             'id', 'name', 'netid', 'encap', 'local', 'group', 'iface',
             'loopback', 'link-up', 'paused', 'vnet-hdr', 'gso', 'seeds',
-            'peers',
+            'peers', 'relay', 'relay-pairs', 'unreachable',
             'fdb', 'counters'}
         assert status['id'] == 'tap0'
         assert status['local'].startswith(f'{host.address}:')

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzing ECHO, ECHO-REPLY and PEERS: the input is a type and TLVs.  What is
- * accepted is written as it was read.
+ * Fuzzing ECHO, ECHO-REPLY, PEERS, CHALLENGE and RESPONSE: the input is a type
+ * and TLVs.  What is accepted is written as it was read.
  */
 
 #include "fuzz.h"
@@ -15,9 +15,13 @@ static const uint64_t key[2] = { 1, 2 };
 static QdesWireHeader read_own(const uint8_t *data, size_t size)
 {
     QdesWireHeader header;
+    QdesWireResult result = qdes_wire_decode(&header, data, size);
 
-    fuzz_check(qdes_wire_decode(&header, data, size) == QDES_WIRE_OK,
+    /* Sealed only: then the header is sound, and the payload what follows. */
+    fuzz_check(result == QDES_WIRE_OK || result == QDES_WIRE_SEALED,
                "our own message is not understood");
+    header.payload = data + QDES_WIRE_HEADER_SIZE;
+    header.payload_size = size - QDES_WIRE_HEADER_SIZE;
     return header;
 }
 
@@ -102,10 +106,33 @@ static void check_list(const QdesPeersMessage *message,
                "a list changed");
 }
 
+static void check_challenge(const QdesWireHeader *header)
+{
+    uint8_t data[QDES_CHALLENGE_SIZE];
+    QdesChallenge challenge, again;
+    QdesWireHeader own;
+    size_t size;
+
+    if (qdes_control_decode_challenge(&challenge, header) != QDES_WIRE_OK) {
+        return;
+    }
+    size = qdes_control_encode_challenge(data, header->type, 7, &challenge);
+    fuzz_check(size <= sizeof(data), "a CHALLENGE's size");
+    data[3] |= QDES_WIRE_FLAG_SEALED;
+    own = read_own(data, size);
+    fuzz_check(qdes_control_decode_challenge(&again, &own) == QDES_WIRE_OK &&
+               again.nonce == challenge.nonce &&
+               again.session == challenge.session &&
+               again.age == challenge.age &&
+               memcmp(again.numbers, challenge.numbers,
+                      sizeof(again.numbers)) == 0, "a CHALLENGE changed");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     QdesWireHeader header;
     QdesPeersMessage message;
+    QdesWireType type;
     uint8_t *copy;
 
     if (size == 0) {
@@ -113,11 +140,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     size = QDES_WIRE_HEADER_SIZE + size - 1;
     copy = g_malloc(size);
-    qdes_wire_encode_header(copy, QDES_WIRE_ECHO + data[0] % 3, 0, 7);
+    type = QDES_WIRE_ECHO + data[0] % 5;
+    qdes_wire_encode_header(copy, type, type >= QDES_WIRE_CHALLENGE ?
+                            QDES_WIRE_FLAG_SEALED : 0, 7);
     memcpy(copy + QDES_WIRE_HEADER_SIZE, data + 1,
            size - QDES_WIRE_HEADER_SIZE);
-    if (qdes_wire_decode(&header, copy, size) != QDES_WIRE_OK) {
-        fuzz_check(size > QDES_WIRE_CONTROL_MAX, "a header is not taken");
+    if (size > QDES_WIRE_CONTROL_MAX) {
+        g_free(copy);
+        return 0;
+    }
+    header = read_own(copy, size);
+    if (header.type >= QDES_WIRE_CHALLENGE) {
+        check_challenge(&header);
     } else if (header.type != QDES_WIRE_PEERS) {
         check_echo(&header);
     } else if (qdes_control_decode_peers(&message, &header) ==

@@ -126,7 +126,8 @@ static void take_bad(QdesSealSessions *sessions, const QdesSealKey *key,
         change = data[i] ^ like->data[i];
         diff |= change;
     }
-    fuzz_check((size == like->size && !diff) || !take(sessions, key, data, size, 0, now),
+    fuzz_check((size == like->size && !diff) ||
+               !take(sessions, key, data, size, 0, now),
                "what was changed came out");
     g_free(data);
 }

@@ -186,7 +186,8 @@ class Namespace:
         self.last_ping = done.stdout
         # Until the last answer is there, it goes on to send.
         answers = re.findall(r' icmp_seq=(\d+) ttl', done.stdout)
-        return sorted(map(int, answers)) == list(range(1, count + 1))
+        return (len(answers) >= count and sorted(map(int, answers)) ==
+                list(range(1, len(answers) + 1)))
 
     def assert_ping(self, address, **kwargs):
         assert self.ping(address, **kwargs), \

@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 import threading
+import time
 
 
 def family_of(address):
@@ -72,3 +73,43 @@ def udp_exchange(client, server, address, sizes):
         assert here.recv(70000) == data
     there.close()
     here.close()
+
+
+class Dialogue:
+    """A TCP connection to an echo server, with something said all the time.
+
+    Every line that was sent has to come back, in order.
+    """
+
+    def __init__(self, namespace, address, port):
+        self.sock = namespace.socket(family_of(address), socket.SOCK_STREAM)
+        self.sock.settimeout(20)
+        self.sock.connect((address, port))
+        self.going = True
+        self.lines = 0
+        self.longest = 0
+        self.error = None
+        self.thread = threading.Thread(target=self._talk, daemon=True)
+        self.thread.start()
+
+    def _talk(self):
+        try:
+            with self.sock, self.sock.makefile('rb') as answers:
+                while self.going:
+                    line = f'line {self.lines}\n'.encode()
+                    start = time.monotonic()
+                    self.sock.sendall(line)
+                    answer = answers.readline()
+                    assert answer == line, f'{line!r} came as {answer!r}'
+                    self.longest = max(self.longest,
+                                       time.monotonic() - start)
+                    self.lines += 1
+                    time.sleep(0.01)
+        except (OSError, AssertionError) as error:
+            self.error = error
+
+    def finish(self):
+        self.going = False
+        self.thread.join(25)
+        assert not self.thread.is_alive()
+        assert self.error is None, self.error

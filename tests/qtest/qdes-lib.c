@@ -438,7 +438,9 @@ void assert_books(QTestState *qts, const char *id)
             g_str_equal(name, "rx-bye") ||
             g_str_equal(name, "rx-echo") ||
             g_str_equal(name, "rx-echo-reply") ||
-            g_str_equal(name, "rx-peers")) {
+            g_str_equal(name, "rx-peers") ||
+            g_str_equal(name, "rx-challenge") ||
+            g_str_equal(name, "rx-response")) {
             rx += value;
         }
     }

@@ -2,7 +2,8 @@
 /*
  * QTest of -netdev qdes
  *
- * Its offloads have a test of their own, qdes-offload-test.c.
+ * Its offloads and sealed fabrics have tests of their own,
+ * qdes-offload-test.c and qdes-seal-test.c.
  */
 
 #include "qemu/osdep.h"

@@ -133,6 +133,10 @@ END_TEST
     .peers = (const char *const []) { __VA_ARGS__ }, \
     .n_peers = sizeof((const char *const []) { __VA_ARGS__ }) / sizeof(char *)
 
+#define SECRET(text, name) { text, sizeof(text) - 1, name }
+
+static const char long_secret[QDES_SECRET_MAX + 2];
+
 /* Each breaks one option; the message names it, its value, what is right. */
 static const struct {
     QdesOptions options;
@@ -245,6 +249,28 @@ static const struct {
       "1 to 10000000" },
     { { .storm_control = "1k" }, "storm-control=1k:", "frames per second" },
     { { .storm_control = "" }, "storm-control=:", "off" },
+    { { .secret = SECRET("fifteen bytes15", "k") }, "secret=k: has 15 bytes",
+      "16 to 4096; make one with head -c 32 /dev/urandom | base64" },
+    { { .secret = SECRET("fifteen bytes15\n", NULL) },
+      "secret: has 15 bytes", "make one" },
+    { { .secret = SECRET("", "k") }, "secret=k: has 0 bytes", "make one" },
+    { { .secret = { long_secret, QDES_SECRET_MAX + 1, "k" } },
+      "secret=k: has 4097 bytes", "16 to 4096" },
+    { { .secret = SECRET("sixteen bytes 16", "k"),
+        .secret_old = SECRET("too short", "o") },
+      "secret-old=o: has 9 bytes", "make one" },
+    { { .secret_old = SECRET("sixteen bytes 16", "o") },
+      "secret-old=o: there is no secret=", "the one that it replaces" },
+    { { .secret = SECRET("sixteen bytes 16", "k"),
+        .secret_old = SECRET("sixteen bytes 16\n", "o") },
+      "secret-old=o: is the same as secret=", "leave it out" },
+    { { .encap = "vxlan", .secret = SECRET("sixteen bytes 16", "k") },
+      "secret=k: VXLAN cannot be sealed", "encap=qdes" },
+    { { .encap = "vxvde", .secret = SECRET("sixteen bytes 16", NULL) },
+      "secret: VXVDE cannot be sealed", "leave it out" },
+    { { .cipher = "auto" }, "cipher=auto: without secret=", "leave it out" },
+    { { .secret = SECRET("sixteen bytes 16", "k"), .cipher = "AES" },
+      "cipher=AES: must be auto", "aes-256-gcm or chacha20-poly1305" },
     { { .has_sndbuf = true, .sndbuf = 4095 }, "sndbuf=4095:",
       "4096 to 1073741824" },
     { { .has_rcvbuf = true, .rcvbuf = 1073741825 }, "rcvbuf=1073741825:",
@@ -292,6 +318,41 @@ START_TEST(test_loop_guard)
     options.has_loop_guard = true;
     ck_assert(qdes_config_init(&config, &options, NULL));
     ck_assert(!config.loop_guard);
+}
+END_TEST
+
+/* What is taken is borrowed, without a newline at its end. */
+START_TEST(test_secrets)
+{
+    QdesOptions options = {
+        .secret = SECRET("sixteen bytes 16\n", "new"),
+        .secret_old = { long_secret, QDES_SECRET_MAX, "old" },
+        .cipher = "chacha20-poly1305",
+    };
+    QdesConfig config;
+
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_ptr_eq(config.secret.data, options.secret.data);
+    ck_assert_uint_eq(config.secret.size, 16);
+    ck_assert_uint_eq(config.secret_old.size, QDES_SECRET_MAX);
+    ck_assert_int_eq(config.cipher, QDES_SEAL_CHACHA20_POLY1305);
+    ck_assert(!qdes_config_is_exposed(&config));
+
+    /* A newline may be the byte that is one too many. */
+    options.secret_old = (QdesSecret) { NULL, 0, NULL };
+    options.secret = (QdesSecret) {
+        g_strnfill(QDES_SECRET_MAX + 1, '\n'), QDES_SECRET_MAX + 1, "new" };
+    options.cipher = "aes-256-gcm";
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_uint_eq(config.secret.size, QDES_SECRET_MAX);
+    ck_assert_ptr_null(config.secret_old.data);
+    ck_assert_int_eq(config.cipher, QDES_SEAL_AES_256_GCM);
+    g_free((void *)options.secret.data);
+
+    options.secret = (QdesSecret) { "sixteen bytes 16", 16, NULL };
+    options.cipher = NULL;
+    ck_assert(qdes_config_init(&config, &options, NULL));
+    ck_assert_int_eq(config.cipher, QDES_SEAL_AUTO);
 }
 END_TEST
 
@@ -395,6 +456,7 @@ int main(void)
     tcase_add_loop_test(tc, test_sockets, 0, G_N_ELEMENTS(sockets));
     tcase_add_test(tc, test_storm_control);
     tcase_add_test(tc, test_loop_guard);
+    tcase_add_test(tc, test_secrets);
     tcase_add_test(tc, test_default_name);
     tcase_add_test(tc, test_group_scope);
     suite_add_tcase(suite, tc);

@@ -71,7 +71,7 @@ static bool get_u32(const struct rtattr *attr, uint32_t *value)
 bool bridge_passes_at_once(unsigned index)
 {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    g_autofree void *room = g_malloc(LINK_ROOM);
+    void *room = g_malloc(LINK_ROOM);
     const struct rtattr *link, *kind, *data;
     uint32_t master;
     uint32_t stp = 1;
@@ -88,5 +88,6 @@ bool bridge_passes_at_once(unsigned index)
     if (fd >= 0) {
         close(fd);
     }
+    g_free(room);
     return stp == 0;
 }

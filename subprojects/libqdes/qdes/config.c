@@ -463,9 +463,18 @@ bool qdes_config_is_exposed(const QdesConfig *config)
     return !config->secret.data && !qdes_addr_is_loopback(&config->local);
 }
 
+/* Never says more of a secret than what it is called. */
+static void secret_error(GError **errp, const char *option,
+                         const QdesSecret *secret, const char *what)
+{
+    OPTION_ERROR(errp, "%s%s%s: %s", option, secret->name ? "=" : "",
+                 secret->name ? secret->name : "", what);
+}
+
 static bool check_secret(const char *option, QdesSecret *secret, GError **errp)
 {
     const char *bytes = secret->data;
+    g_autofree char *what = NULL;
 
     if (!bytes) {
         return true;
@@ -476,9 +485,10 @@ static bool check_secret(const char *option, QdesSecret *secret, GError **errp)
     if (secret->size >= QDES_SECRET_MIN && secret->size <= QDES_SECRET_MAX) {
         return true;
     }
-    OPTION_ERROR(errp, "%s: has %zu bytes, must have %d to %d; make one with "
-                 "head -c 32 /dev/urandom | base64", option, secret->size,
-                 QDES_SECRET_MIN, QDES_SECRET_MAX);
+    what = g_strdup_printf("has %zu bytes, must have %d to %d; make one with "
+                           "head -c 32 /dev/urandom | base64", secret->size,
+                           QDES_SECRET_MIN, QDES_SECRET_MAX);
+    secret_error(errp, option, secret, what);
     return false;
 }
 
@@ -490,15 +500,16 @@ bool qdes_config_check_secrets(QdesSecret *secret, QdesSecret *secret_old,
         return false;
     }
     if (secret_old->data && !secret->data) {
-        OPTION_ERROR(errp, "secret-old: there is no secret=; give the new "
-                     "one there, and here the one that it replaces");
+        secret_error(errp, "secret-old", secret_old, "there is no secret=; "
+                     "give the new one there, and here the one that it "
+                     "replaces");
         return false;
     }
     if (secret->data && secret_old->data &&
         secret->size == secret_old->size &&
         memcmp(secret->data, secret_old->data, secret->size) == 0) {
-        OPTION_ERROR(errp, "secret-old: is the same as secret=; leave it "
-                     "out");
+        secret_error(errp, "secret-old", secret_old, "is the same as "
+                     "secret=; leave it out");
         return false;
     }
     return true;
@@ -510,6 +521,7 @@ static bool check_seal(QdesConfig *config, const QdesOptions *options,
     static const QdesSealChoice choices[] = {
         QDES_SEAL_AUTO, QDES_SEAL_AES_256_GCM, QDES_SEAL_CHACHA20_POLY1305,
     };
+    g_autofree char *what = NULL;
     size_t i;
 
     config->secret = options->secret;
@@ -519,8 +531,9 @@ static bool check_seal(QdesConfig *config, const QdesOptions *options,
         return false;
     }
     if (config->secret.data && !config->encap->control) {
-        OPTION_ERROR(errp, "secret: %s cannot be sealed; leave it out, or use "
-                     "encap=qdes", config->encap->title);
+        what = g_strdup_printf("%s cannot be sealed; leave it out, or use "
+                               "encap=qdes", config->encap->title);
+        secret_error(errp, "secret", &config->secret, what);
         return false;
     }
     if (!options->cipher) {

@@ -48,6 +48,8 @@ typedef struct QdesSecret {
     const void *data;
     size_t size;                /* QDES_SECRET_MIN to QDES_SECRET_MAX; one
                                    newline at the end does not count */
+    const char *name;           /* what the user calls it, for messages; or
+                                   NULL */
 } QdesSecret;
 
 /* What the user wrote.  NULL, or a has_ that is false: the default. */

@@ -6,8 +6,9 @@
  * Whoever stays silent when the quick ECHOs to it are through is missed.  Then
  * all peers that relay are asked whom they know, one after the other and in
  * each round anew; the one that is chosen for somebody finds that in the
- * HELLOs to it, at once and in each interval.  The missed one is tried as long as anybody tells of it, as
- * every candidate is, and once it is proven needs no relay.
+ * HELLOs to it, at once and in each interval.  The missed one is tried as long
+ * as anybody tells of it, as every candidate is, and once it is proven needs no
+ * relay.
  */
 
 #include "qdes/fabric-private.h"
@@ -240,7 +241,9 @@ int64_t qdes_fabric_detours_due(const QdesFabric *f)
 {
     const QdesDetouring *d = &f->detouring;
 
-    return MIN(d->greet_at, MIN(d->next_ask, d->next_round));
+    /* A round begins when the one before has asked everybody. */
+    return MIN(d->greet_at, d->next_ask != INT64_MAX ? d->next_ask
+                                                     : d->next_round);
 }
 
 void qdes_fabric_tend_detours(QdesFabric *f, int64_t now)

@@ -295,7 +295,8 @@ void qdes_fabric_set_destination(QdesFabric *f, QdesTxFrame *to, QdesWay way,
     peer = qdes_peers_get(f->peers, slot);
     to->to = peer->addr;
     if (peer->mtu) {
-        to->room = MIN(to->room, peer->mtu + QDES_WIRE_HEADER_SIZE + f->overhead);
+        to->room = MIN(to->room, peer->mtu + QDES_WIRE_HEADER_SIZE +
+                                 f->overhead);
     }
 }
 

@@ -3,8 +3,10 @@
 
 #include "qdes/nonce.h"
 
+#include <string.h>
+#include <gnutls/crypto.h>
+
 #include "qdes/bytes.h"
-#include "qdes/siphash.h"
 
 #define UNIT_US 100
 #define TIME_BITS 20
@@ -13,13 +15,22 @@
 static uint64_t nonce_at(const uint64_t key[2], const QdesAddr *addr,
                          uint64_t units)
 {
-    const uint64_t words[] = {
-        qdes_get_be64(addr->ip), qdes_get_be64(addr->ip + 8),
-        (uint64_t)addr->port << 32 | addr->scope, units,
-    };
+    uint8_t message[16 + 2 + 4 + 8];
+    uint8_t secret[16];
+    uint8_t digest[32];
+    int ret;
 
-    return (qdes_siphash(key, words, G_N_ELEMENTS(words)) & ~TIME_MASK) |
-           (units & TIME_MASK);
+    qdes_put_be64(secret, key[0]);
+    qdes_put_be64(secret + 8, key[1]);
+    memcpy(message, addr->ip, 16);
+    qdes_put_be16(message + 16, addr->port);
+    qdes_put_be32(message + 18, addr->scope);
+    qdes_put_be64(message + 22, units);
+    ret = gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, sizeof(secret), message,
+                           sizeof(message), digest);
+    /* Only a library without SHA-256 fails, and GnuTLS refuses to start so. */
+    g_assert(ret == 0);
+    return (qdes_get_be64(digest) & ~TIME_MASK) | (units & TIME_MASK);
 }
 
 uint64_t qdes_nonce_make(const uint64_t key[2], const QdesAddr *to,

@@ -2,10 +2,11 @@
 /*
  * Nonces that need no memory
  *
- * The nonce of an ECHO is made of the time and a keyed hash of that time and
- * of the endpoint that it is sent to.  Whoever returns it has received it
- * there, and when it was sent can be read from it: there is no table of
- * ECHOs that wait for their replies, which somebody could fill.
+ * The nonce of an ECHO is made of the time and a keyed hash (HMAC-SHA-256, by
+ * GnuTLS) of that time and of the endpoint that it is sent to.  Whoever
+ * returns it has received it there, and when it was sent can be read from it:
+ * there is no table of ECHOs that wait for their replies, which somebody could
+ * fill.
  *
  *   44 bits of hash | 20 bits of time, in units of 100 us
  *

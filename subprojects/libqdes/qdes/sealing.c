@@ -228,8 +228,9 @@ bool qdes_sealing_start(QdesFabric *f, const QdesConfig *config, int64_t now,
     const QdesSealLimits *limits = &config->seal_limits;
     QdesSealing *s;
 
-    f->config.secret.data = NULL;       /* they are the caller's */
-    f->config.secret_old.data = NULL;
+    /* They are the caller's. */
+    memset(&f->config.secret, 0, sizeof(f->config.secret));
+    memset(&f->config.secret_old, 0, sizeof(f->config.secret_old));
     if (!config->secret.data) {
         return true;
     }
@@ -329,9 +330,10 @@ bool qdes_fabric_set_secrets(QdesFabric *f, const QdesSecret *secret,
         both[OLD] = *secret_old;
     }
     if (!s) {
-        g_set_error(errp, QDES_ERROR, QDES_ERROR_OPTION, "secret: this port "
-                    "was started without one, and cannot be sealed while it "
-                    "runs; start it with secret=");
+        g_set_error(errp, QDES_ERROR, QDES_ERROR_OPTION, "secret%s%s: this "
+                    "port was started without one, and cannot be sealed while "
+                    "it runs; start it with secret=",
+                    secret->name ? "=" : "", secret->name ? secret->name : "");
         return false;
     }
     if (!both[NEW].data) {
