@@ -111,6 +111,7 @@ class Node:
         self.name = spec.name
         self.secrets = (fleet.secrets[0], None)
         self.lives = []
+        self.listed = set()     # peers that it was told of
         self.renumbered = 0
         self.former = set()     # addresses that it had
         host.ip('link add br0 type bridge forward_delay 0 stp_state 0 '
@@ -364,12 +365,14 @@ class Fleet:
         peer = {'listed': f'{self.by_name["six"].host.address}:{PORT}',
                 'listed6': f'[{hub.address6}]:{PORT}',
                 'nobody': f'10.80.0.250:{PORT}'}[event.args[0]]
-        if not node.running:
+        if not node.running or peer in node.listed:
             return None
         port = node.port
         node.ask('peer-add', '--peer', peer)
+        node.listed.add(peer)
 
         def end():
+            node.listed.discard(peer)
             if node.port is port and node.running:
                 node.ask('peer-del', '--peer', peer)
         return [(event.seconds, f'{node} has {peer} no more', end)]
