@@ -41,6 +41,11 @@ COUNT = """
 table inet count {
     counter heard { }
     counter hostile { }
+    # A bit flipped in a recorded ping makes it UDP, in the port's frames.
+    chain inside {
+        type filter hook prerouting priority -300;
+        iifname "tap0" meta l4proto udp drop
+    }
     chain input {
         type filter hook input priority 0;
         meta l4proto udp counter name heard
