@@ -203,6 +203,27 @@ def test_renumbered_peer(net, tap, way, taken):
 
 
 @REACH
+def test_renumbered_peer_says_goodbye(net, tap, way):
+    """It is gone from where it was before, too."""
+    a, b, c = fabric(net, tap, way, 3)
+    old, old6 = b.host.address, b.host.address6
+    b.host.ip(f'addr del {old}/24 dev eth0', f'addr del {old6}/64 dev eth0',
+              'addr add 10.80.0.99/24 dev eth0',
+              'addr add fd80:0::99/64 dev eth0 nodad',
+              'route replace default dev eth0')
+    new = 'fd80::99' if way == 'ipv6' else '10.80.0.99'
+    for near in a, c:
+        wait_for(lambda n=near: any(
+            p['name'] == b.name and new in p['address'] and p['proven']
+            for p in n.peers), 5, lambda n=near: f'{b} at {new}: {n.peers}')
+    b.stop()
+    for near in a, c:
+        wait_for(lambda n=near: not n.peer_named(b.name), 2,
+                 lambda n=near: f'{b} to be gone: {n.peers}')
+        assert near.count('peers-bye') >= 1
+
+
+@REACH
 def test_first_frame_moves_a_mac_address(net, tap, way):
     """A guest goes from one peer to another, under the others' traffic."""
     a, b, c = fabric(net, tap, way, 3)

@@ -471,21 +471,39 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     qdes_fabric_arm_mesh(f, now);
 }
 
+static void forget_departing(QdesFabric *f, uint32_t slot, int64_t now)
+{
+    QdesAddr addr = qdes_peers_get(f->peers, slot)->addr;
+
+    QDES_COUNT(&f->stats, peers_bye);
+    remember_departed(f, &addr, now);
+    qdes_candidates_remove(f->mesh.candidates, &addr);
+    qdes_fabric_forget(f, slot);
+}
+
 static void take_bye(QdesFabric *f, const QdesWireHello *bye,
                      const QdesAddr *from, int64_t now)
 {
     uint32_t slot = qdes_peers_find(f->peers, from);
     const QdesPeer *peer;
+    bool is_proven = false;
 
     if (slot == QDES_PEER_NONE) {
         return;
     }
     peer = qdes_peers_get(f->peers, slot);
     if (!peer->alive || peer->instance == bye->instance) {
-        QDES_COUNT(&f->stats, peers_bye);
-        remember_departed(f, from, now);
-        qdes_candidates_remove(f->mesh.candidates, from);
-        qdes_fabric_forget(f, slot);
+        is_proven = peer->alive && peer->proven;
+        forget_departing(f, slot, now);
+    }
+    /*
+     * Where it was before it moved, it cannot say goodbye any more, and would
+     * be believed, and told of, until its hold time ends.
+     */
+    while (is_proven && (slot = qdes_peers_find_alive(f->peers,
+                                                      bye->instance)) !=
+           QDES_PEER_NONE) {
+        forget_departing(f, slot, now);
     }
 }
 
