@@ -20,6 +20,7 @@ enum { A, B, N_PORTS };
 static Port *ports[N_PORTS];
 static int64_t clocks[N_PORTS];
 static uint32_t last_number;
+static unsigned most;            /* times that a frame may come */
 
 static void begin(bool sealed)
 {
@@ -28,6 +29,7 @@ static void begin(bool sealed)
 
     now = 1000 * HOUR;
     last_number = 0;
+    most = 1;
     choose_group();
     for (i = 0; i < N_PORTS; i++) {
         QdesOptions options = { .name = i == A ? "a" : "b" };
@@ -116,8 +118,8 @@ static void assert_traffic(int64_t ms)
     }
     go_on(STEP);
     for (i = first; i <= last_number; i++) {
-        ck_assert_uint_le(got(A, i), 1);
-        ck_assert_uint_le(got(B, i), 1);
+        ck_assert_uint_le(got(A, i), most);
+        ck_assert_uint_le(got(B, i), most);
     }
 }
 
@@ -141,8 +143,8 @@ static void assert_once(void)
     uint32_t i;
 
     for (i = 1; i <= last_number; i++) {
-        ck_assert_uint_le(got(A, i), 1);
-        ck_assert_uint_le(got(B, i), 1);
+        ck_assert_uint_le(got(A, i), most);
+        ck_assert_uint_le(got(B, i), most);
     }
 }
 
@@ -205,13 +207,17 @@ START_TEST(test_clock_set_back)
 }
 END_TEST
 
-/* Forwards and backwards, many times. */
+/*
+ * Forwards and backwards, many times.  Peers meet again and again, and have no
+ * time to find out whom the group reaches: a flood comes by it, and as a copy.
+ */
 START_TEST(test_clock_that_is_mad)
 {
     GRand *rnd = unit_rand("clock");
     int i;
 
     meet(_i);
+    most = 2;
     for (i = 0; i < 200; i++) {
         clocks[g_rand_int_range(rnd, 0, N_PORTS)] +=
             g_rand_int_range(rnd, -60000, 60000);
