@@ -362,6 +362,46 @@ START_TEST(test_quit_before_run)
 }
 END_TEST
 
+/* A descriptor that somebody closed ends the watch, or the loop, in order. */
+START_TEST(test_closed_descriptor)
+{
+    Event event = { .loop = loop_new() };
+    int fds[2];
+
+    ck_assert_int_eq(pipe(fds), 0);
+    loop_watch(event.loop, fds[0], QDES_WATCH_READ, ready, &event);
+    close(fds[0]);
+    close(fds[1]);
+    ck_assert_int_eq(run(&event, 20), 99);
+    ck_assert_int_eq(event.calls, 0);
+    loop_watch(event.loop, fds[0], QDES_WATCH_NONE, NULL, NULL);
+    ck_assert(!loop_is_ending(event.loop));
+
+    /* What cannot be watched: nobody must think that it is. */
+    loop_watch(event.loop, fds[0], QDES_WATCH_READ, ready, &event);
+    ck_assert(loop_is_ending(event.loop));
+    ck_assert_int_eq(run(&event, 5000), 1);
+    loop_watch(event.loop, fds[0], QDES_WATCH_NONE, NULL, NULL);
+    loop_free(event.loop);
+}
+END_TEST
+
+/* As above, of one that is watched for something else. */
+START_TEST(test_closed_descriptor_changed)
+{
+    Event event = { .loop = loop_new() };
+    int fds[2];
+
+    ck_assert_int_eq(pipe(fds), 0);
+    loop_watch(event.loop, fds[1], QDES_WATCH_READ, ready, &event);
+    close(fds[0]);
+    close(fds[1]);
+    loop_watch(event.loop, fds[1], QDES_WATCH_WRITE, ready, &event);
+    ck_assert_int_eq(run(&event, 5000), 1);
+    loop_free(event.loop);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tap-loop");
@@ -377,6 +417,8 @@ int main(void)
     tcase_add_test(tc, test_nobody_starves);
     tcase_add_test(tc, test_many);
     tcase_add_test(tc, test_quit_before_run);
+    tcase_add_test(tc, test_closed_descriptor);
+    tcase_add_test(tc, test_closed_descriptor_changed);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

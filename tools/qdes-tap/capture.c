@@ -217,11 +217,22 @@ static void *capture_thread(void *opaque)
 
 void capture_start(Capture *capture)
 {
+    GError *err = NULL;
+
     if (capture->regular && ftruncate(capture->fd, 0) < 0) {
         log_warning("capture to %s: cannot empty it: %s", capture->target,
                     g_strerror(errno));
     }
-    capture->thread = g_thread_new("capture", capture_thread, capture);
+    capture->thread = g_thread_try_new("capture", capture_thread, capture,
+                                       &err);
+    if (!capture->thread) {
+        log_warning("capture to %s ends: %s; the port works on",
+                    capture->target, err->message);
+        g_error_free(err);
+        close(capture->fd);
+        capture->fd = -1;
+        capture->ended = true;
+    }
 }
 
 /* Returns the frame in one piece, without its first @skip bytes. */

@@ -126,12 +126,15 @@ static void *lookup_thread(void *opaque)
 static void serve(const UnixListener *listener)
 {
     GAsyncQueue *requests = g_async_queue_new();
+    GThread *thread = g_thread_try_new("lookup", lookup_thread, requests,
+                                       NULL);
     HelperRequest request;
 
-    g_thread_unref(g_thread_new("lookup", lookup_thread, requests));
     while (read_all(HELPER_FD, &request, sizeof(request))) {
         request.question.host[QDES_SEED_HOST_MAX] = '\0';
-        if (request.command == HELPER_LOOKUP) {
+        if (request.command == HELPER_LOOKUP && !thread) {
+            answer_request(&request);   /* then the rest has to wait */
+        } else if (request.command == HELPER_LOOKUP) {
             g_async_queue_push(requests, g_memdup2(&request, sizeof(request)));
         } else if (request.command == HELPER_REMOVE && listener) {
             unix_listener_remove(listener);
@@ -139,16 +142,24 @@ static void serve(const UnixListener *listener)
     }
 }
 
-/* All that is the port's alone: also a pipe that its capture is written to. */
+/*
+ * All that is the port's alone: also a pipe that its capture is written to.
+ * First, as there may be no more descriptors to be had.
+ */
 static bool drop_descriptors(int fd)
 {
-    int null = open("/dev/null", O_RDWR);
+    int null;
 
-    if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
-        dup2(null, STDOUT_FILENO) < 0 || dup2(fd, HELPER_FD) < 0) {
+    if (dup2(fd, HELPER_FD) < 0) {
         return false;
     }
     closefrom(HELPER_FD + 1);
+    null = open("/dev/null", O_RDWR);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+        dup2(null, STDOUT_FILENO) < 0) {
+        return false;
+    }
+    close(null);
     return true;
 }
 
@@ -181,7 +192,8 @@ Helper *helper_start(const UnixListener *listener, bool log_only,
     int fds[2];
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
-        g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM, "socketpair: %s",
+        g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM, "cannot make a "
+                    "socket for the process that looks names up: %s",
                     g_strerror(errno));
         return NULL;
     }

@@ -5,6 +5,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "log.h"
+
 #define LOOP_EVENTS 64          /* descriptors served in each turn; the kernel
                                    takes turns among more */
 #define NEVER INT64_MAX
@@ -150,13 +152,32 @@ void loop_quit(Loop *loop, int status)
     loop->quit = true;
 }
 
+/* A port that is deaf to a descriptor is none: it ends, and says so. */
+static void give_up(Loop *loop, Watch *watch, int err)
+{
+    if (watch->func) {
+        watch->func = NULL;
+        loop->n_watches--;
+    }
+    if (!loop->quit || loop->status == 0) {
+        log_error("epoll_ctl: %s; the port ends. If there is no room, raise "
+                  "fs.epoll.max_user_watches (sysctl), or give it more memory",
+                  g_strerror(err));
+    }
+    loop_quit(loop, 1);
+}
+
+bool loop_is_ending(const Loop *loop)
+{
+    return loop->quit;
+}
+
 void loop_watch(Loop *loop, int fd, int events, LoopFdFunc *func,
                 void *opaque)
 {
     struct epoll_event event = { .events = 0 };
     int op = EPOLL_CTL_MOD;
     Watch *watch;
-    int ret;
 
     if ((guint)fd >= loop->watches->len) {
         g_array_set_size(loop->watches, fd + 1);
@@ -184,8 +205,9 @@ void loop_watch(Loop *loop, int fd, int events, LoopFdFunc *func,
     }
     watch->events = event.events;
     event.data.u64 = (uint64_t)watch->generation << 32 | (uint32_t)fd;
-    ret = epoll_ctl(loop->epoll, op, fd, &event);
-    g_assert(ret == 0);
+    if (epoll_ctl(loop->epoll, op, fd, &event) < 0 && op != EPOLL_CTL_DEL) {
+        give_up(loop, watch, errno);
+    }
 }
 
 LoopTimer *loop_timer_new(Loop *loop, LoopTimerFunc *func, void *opaque)

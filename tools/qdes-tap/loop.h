@@ -43,6 +43,7 @@ void loop_free(Loop *loop);
 /* Returns the status that loop_quit() was or is told. */
 int loop_run(Loop *loop);
 void loop_quit(Loop *loop, int status);
+bool loop_is_ending(const Loop *loop);
 
 /* For calls from outside of callbacks. */
 int64_t loop_now(void);
@@ -50,6 +51,7 @@ int64_t loop_now(void);
 /*
  * Watch @fd for @events from now on; QDES_WATCH_NONE ends it, and has to come
  * before @fd is closed.  @func and @opaque are taken when a watch begins.
+ * Where the kernel has no room for one more, the loop ends, with status 1.
  */
 void loop_watch(Loop *loop, int fd, int events, LoopFdFunc *func,
                 void *opaque);

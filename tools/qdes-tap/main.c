@@ -197,8 +197,14 @@ static bool open_tap(Program *program, const Options *options, GError **errp)
                  "without", tap->name);
     }
     if (!tap_bring_up(tap)) {
-        log_warning("%s is down, and setting it up takes root; run: sudo ip "
-                    "link set %s up", tap->name, tap->name);
+        if (errno == EPERM) {
+            log_warning("%s is down, and setting it up takes root; run: sudo "
+                        "ip link set %s up", tap->name, tap->name);
+        } else {
+            log_warning("%s is down, and setting it up failed: %s; run: sudo "
+                        "ip link set %s up", tap->name, g_strerror(errno),
+                        tap->name);
+        }
     }
     if (tap->multi_queue) {
         log_info("%s has several queues; frames in those of other programs "
@@ -324,6 +330,9 @@ static int run(Program *program)
     if (program->control) {
         control_start(program->control, program->tap.name, get_status,
                       change, program->port);
+    }
+    if (loop_is_ending(program->loop)) {
+        return loop_run(program->loop); /* it has said why */
     }
     summary = port_summary(program->port);
     notify_ready(summary);

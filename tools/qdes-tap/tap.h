@@ -62,7 +62,7 @@ bool tap_check_name(const char *name, GError **errp);
  */
 bool tap_open(Tap *tap, const char *name, bool vnet_hdr, GError **errp);
 
-/* Set the interface up.  Returns false when it is down and stays so. */
+/* Set the interface up.  Returns false with errno set when it stays down. */
 bool tap_bring_up(Tap *tap);
 
 /* How the device is now; its name is read anew, as users may change it. */

@@ -142,19 +142,21 @@ static bool is_loopback(const QdesNetif *netif, const struct ifaddrs *all)
     return false;
 }
 
-static void set_mtu(QdesNetif *netif)
+/* Returns false when there is no descriptor to ask with. */
+static bool set_mtu(QdesNetif *netif)
 {
     struct ifreq ifr = { .ifr_mtu = 0 };
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
     if (fd < 0) {
-        return;
+        return false;
     }
     g_strlcpy(ifr.ifr_name, netif->name, sizeof(ifr.ifr_name));
     if (netif->index && ioctl(fd, SIOCGIFMTU, &ifr) == 0) {
         netif->mtu = ifr.ifr_mtu;
     }
     close(fd);
+    return true;
 }
 
 /* What peers see, or an address of the interface that they can use, if any. */
@@ -192,15 +194,17 @@ static bool is_running(const struct ifaddrs *ifa)
     return (ifa->ifa_flags & IFF_UP) && (ifa->ifa_flags & IFF_RUNNING);
 }
 
-void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
+bool qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
                      GArray *own)
 {
     struct ifaddrs *all = NULL;
     const struct ifaddrs *ifa;
     QdesAddr addr;
+    bool known;
 
     memset(netif, 0, sizeof(*netif));
-    if (getifaddrs(&all) < 0) {
+    known = getifaddrs(&all) == 0;
+    if (!known) {
         all = NULL;
     }
     if (!config->has_group) {
@@ -229,7 +233,7 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
         memset(netif, 0, sizeof(*netif));
     }
     set_addr(netif, all, config);
-    set_mtu(netif);
+    known = set_mtu(netif) && known;
     g_array_set_size(own, 0);
     for (ifa = all; ifa; ifa = ifa->ifa_next) {
         if (interface_addr(&addr, ifa)) {
@@ -240,6 +244,7 @@ void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
     if (all) {
         freeifaddrs(all);
     }
+    return known;
 }
 
 bool qdes_netif_equal(const QdesNetif *a, const QdesNetif *b)

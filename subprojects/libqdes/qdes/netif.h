@@ -36,9 +36,10 @@ typedef struct QdesNetif {
  * The interface of the group, as things are now.  @route is the index of the
  * interface to which the route for the group leads, 0: there is none, -1: not
  * known.  @own is filled with all IP addresses of this host (QdesAddr, port
- * 1 if its interface is running, else 0).
+ * 1 if its interface is running, else 0).  Returns false when the system does
+ * not tell, as it has no descriptor or memory left: then neither means much.
  */
-void qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
+bool qdes_netif_find(QdesNetif *netif, const QdesConfig *config, int route,
                      GArray *own);
 
 /* The same interface and address?  The MTU may differ. */

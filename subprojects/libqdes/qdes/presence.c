@@ -12,6 +12,7 @@
  */
 #define MAX_ANSWERS 16
 
+#define REFRESH_AGAIN_MS 1000   /* when the system did not tell */
 #define DEPARTED_MS 2000        /* how long frames may arrive after a BYE */
 
 /* Peers */
@@ -610,6 +611,11 @@ void qdes_fabric_refresh(QdesFabric *f, int64_t now)
     f->refresh_at = INT64_MAX;
     f->paths++;
     if (result == QDES_REFRESH_SAME) {
+        return;
+    }
+    if (result == QDES_REFRESH_UNKNOWN) {
+        f->refresh_at = now + REFRESH_AGAIN_MS;
+        qdes_fabric_arm(f, f->refresh_at);
         return;
     }
     qdes_fabric_rescope_seeds(f, now);

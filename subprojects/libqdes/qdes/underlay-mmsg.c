@@ -99,6 +99,7 @@ static size_t put(struct msghdr *msg, size_t used, int level, int type,
     cmsg->cmsg_type = type;
     cmsg->cmsg_len = CMSG_LEN(size);
     memcpy(CMSG_DATA(cmsg), data, size);
+    memset(CMSG_DATA(cmsg) + size, 0, CMSG_SPACE(size) - CMSG_LEN(size));
     return used + CMSG_SPACE(size);
 }
 

@@ -500,11 +500,17 @@ QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
     GArray *was = u->own;
     QdesRefresh result = QDES_REFRESH_SAME;
     QdesNetif netif;
+    bool known;
 
     u->own = g_array_new(false, false, sizeof(QdesAddr));
-    qdes_netif_find(&netif, &u->config,
-                    u->config.has_group ?
-                    u->os->group_route(&u->config.group) : 0, u->own);
+    known = qdes_netif_find(&netif, &u->config,
+                            u->config.has_group ?
+                            u->os->group_route(&u->config.group) : 0, u->own);
+    if (!known && was->len) {
+        g_array_free(u->own, true);
+        u->own = was;
+        return QDES_REFRESH_UNKNOWN;
+    }
     watch_choice(u);
     if (u->config.has_group) {
         result = refresh_group(u, &netif);

@@ -131,6 +131,7 @@ typedef enum QdesRefresh {
                                    interfaces that came or went */
     QDES_REFRESH_JOINED,        /* the group was joined elsewhere */
     QDES_REFRESH_LOST,          /* no interface can have the group now */
+    QDES_REFRESH_UNKNOWN,       /* the system does not tell; all is as it was */
 } QdesRefresh;
 
 /*
