@@ -15,6 +15,7 @@ four forms:
 import json
 import os
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -255,7 +256,14 @@ class HostLab(Lab):
     def hub_qdes(self):
         self.hub(self.programs.qdes_qemu, qdes_netdev(self.programs), 1500)
 
-    def fastd(self):
+    def qdes_sealed(self, *options):
+        path = os.path.join(self.log_dir, 'secret')
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+                  'w', encoding='ascii') as file:
+            file.write(secrets.token_hex(32))
+        self.qdes(f'--secret-file={path}', *options)
+
+    def fastd(self, method='null'):
         self.underlay()
         keys = []
         for _ in range(2):
@@ -264,13 +272,16 @@ class HostLab(Lab):
                          words[words.index('Public:') + 1]))
         for me, host in enumerate(self.hosts):
             other = 1 - me
+            # If both call, they may end up with one session each, and open
+            # nothing of the other's.
+            remote = f'remote 10.9.0.{other + 1}:9000; ' if me else ''
             path = os.path.join(self.log_dir, f'fastd{me}.conf')
             with open(path, 'w', encoding='ascii') as file:
                 file.write(f'''log level warn;
-mode tap; interface "tap0"; mtu 1426; method "null";
+mode tap; interface "tap0"; mtu 1426; method "{method}";
 bind 10.9.0.{me + 1}:9000;
 secret "{keys[me][0]}";
-peer "other" {{ key "{keys[other][1]}"; remote 10.9.0.{other + 1}:9000; }}
+peer "other" {{ key "{keys[other][1]}"; {remote}}}
 ''')
             self.forward(host, ['fastd', '-c', path], 'fastd')
         self.overlay(1426)
@@ -537,6 +548,14 @@ KINDS = [
     Kind('vxvde', 'vde_plug tap:// vxvde://', HostLab, HostLab.vxvde, ALL,
          lambda p: p.no_vxvde()),
     Kind('fastd', 'fastd, method null', HostLab, HostLab.fastd, SHORT,
+         lambda p: p.no_program('fastd')),
+    Kind('qdes-sealed', 'qdes-tap --secret-file', HostLab,
+         HostLab.qdes_sealed, ALL, lambda p: p.no_tap('secret-file')),
+    Kind('qdes-sealed-chacha', 'the same by ChaCha20-Poly1305', HostLab,
+         lambda lab: lab.qdes_sealed('--cipher=chacha20-poly1305'), SHORT,
+         lambda p: p.no_tap('secret-file')),
+    Kind('fastd-sealed', 'fastd, method aes128-ctr+umac', HostLab,
+         lambda lab: lab.fastd('aes128-ctr+umac'), SHORT,
          lambda p: p.no_program('fastd')),
     Kind('hub-qdes', 'QEMU -netdev qdes, hub, TAP', HostLab,
          HostLab.hub_qdes, SHORT, lambda p: p.no_own_qemu('qdes')),

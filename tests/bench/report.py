@@ -101,6 +101,10 @@ TARGETS = [
      'guest-vde', least(1), None),
     (7, 'TCP of guests with e1000', 'tcp', 'gbps', 'guest-qdes-e1000',
      'guest-vde-e1000', least(1), None),
+    (8, 'TCP, sealed', 'tcp', 'gbps', 'qdes-sealed', 'fastd-sealed', least(4),
+     None),
+    (8, 'TCP, sealed', 'tcp', 'gbps', 'qdes-sealed', 'qdes', least(0.5),
+     least(0.8)),
 ]
 
 

@@ -23,15 +23,16 @@ sys.path[:0] = [str(ROOT / 'tests/lib'), str(ROOT / 'tests/guest'),
 os.environ.setdefault('ASAN_OPTIONS', 'quarantine_size_mb=1')
 
 import netns                                            # noqa: E402
-from fleet import EXPECTED, FLOWS, SPECS, STATIONS, Fleet     # noqa: E402
+from fleet import (EXPECTED, FLOWS, REKEYED, SPECS,     # noqa: E402
+                   STATIONS, Fleet)
 from plan import Plan                                   # noqa: E402
 from ports import QDES_TAP, unbalanced                  # noqa: E402
 from procs import PATIENCE, wait_for                    # noqa: E402
 
 ROUND = 40              # seconds of events, then all has to be well again
-FORGOTTEN = 100         # seconds until the last trace of the dead is gone: a
+FORGOTTEN = 150         # seconds until the last trace of the dead is gone: a
                         # hold time, and rounds of asking for relays
-LATE = 90               # seconds until TCP has tried again
+LATE = 150              # seconds until TCP has tried again
 PROGRESS = 100000       # bytes that each side gets then
 LASTING = 120           # seconds of a run that has time for all of it
 TELL = 8                # seconds of waiting until it is said what for
@@ -309,7 +310,9 @@ class Soak:
                     continue
                 if not life.alive:
                     self.judged.add(life)
-                for pattern in EXPECTED:
+                expected = EXPECTED + (REKEYED if 'rekey' in self.counts
+                                       else [])
+                for pattern in expected:
                     life.logs.allow(pattern)
                 wrong += life.logs.check()
                 lines = life.process.log.count('\n')
