@@ -7,6 +7,8 @@ what is behind them; to a public host both find one.
 
 import time
 
+import pytest
+
 from frames import BROADCAST, mac
 from nat import Home
 from procs import wait_for
@@ -21,14 +23,17 @@ SIZE = 2 << 20      # bytes of TCP
 class Homes:
     """Public ports, and some behind symmetric NATs that know all of them."""
 
-    def __init__(self, net, tap, *homes, **publics):
+    def __init__(self, net, tap, *homes, secret_file=None, **publics):
         internet = net.switch()
-        self.publics = [Station(tap, net.host(name, internet), mcast='off',
+        common = {'mcast': 'off'}
+        if secret_file:
+            common['secret_file'] = secret_file
+        self.publics = [Station(tap, net.host(name, internet), **common,
                                 **options)
                         for name, options in publics.items()]
         known = [p.host.address for p in self.publics]
         self.homes = [Station(tap, Home(net, internet, 'symmetric', name).host,
-                              mcast='off', peer=known) for name in homes]
+                              peer=known, **common) for name in homes]
         for number, port in enumerate(self.publics + self.homes, 1):
             port.configure(f'10.81.0.{number}/24')
             port.inside = f'10.81.0.{number}'
@@ -63,8 +68,13 @@ def assert_passes(here, there):
     tcp_transfer(here.host, there.host, there.inside, SIZE)
 
 
-def test_symmetric_to_symmetric(net, tap):
-    homes = Homes(net, tap, 'alice', 'bob', public={'relay': 'on'})
+@pytest.mark.parametrize('sealed', [False, True], ids=['plain', 'sealed'])
+def test_symmetric_to_symmetric(net, tap, tmp_path, sealed):
+    secret = tmp_path / 'secret'
+    secret.write_text('opened and sealed anew by each relay')
+    secret.chmod(0o600)
+    homes = Homes(net, tap, 'alice', 'bob', public={'relay': 'on'},
+                  secret_file=secret if sealed else None)
     alice, bob = homes.homes
     public = homes.wait_relay(2)
     assert public.status()['relay'] and not alice.status()['relay']
