@@ -376,8 +376,8 @@ def test_local_address_goes_and_comes(net, tap, way):
         flow.wait_progress(1 << 20)
         assert flow.gap < CALM * PATIENCE
     c.host.ip(f'addr add {own}', 'route replace default dev eth0')
-    know_all([a, b, c], 4)
-    assert_goes_on(flows, 15)
+    know_all([a, b, c], 10)
+    assert_goes_on(flows, 30)
     for flow in flows:
         flow.finish()
 
