@@ -563,7 +563,8 @@ static void ask(QdesFabric *f, QdesSealSession *session, const QdesAddr *to,
     int64_t since = MAX(s->started, qdes_seal_sessions_forgot(s->sessions));
     QdesChallenge challenge = {
         .session = session->id,
-        .age = CLAMP(now - since, 0, QDES_SEAL_MEMORY_MS),
+        /* Of two times that were rounded down, less may have passed. */
+        .age = CLAMP(now - since - 1, 0, QDES_SEAL_MEMORY_MS),
     };
     uint32_t where = qdes_addr_hash(to, s->nonce_key[1]);
     uint8_t data[QDES_CHALLENGE_SIZE];
