@@ -3,6 +3,9 @@
 
 #include "unit.h"
 
+#include <inttypes.h>
+#include <time.h>
+
 #include "qdes/bytes.h"
 #include "qdes/seal.h"
 #include "qdes/wire.h"
@@ -436,6 +439,43 @@ START_TEST(test_sessions_bounded)
 }
 END_TEST
 
+/* The time of 300 that are pending, beyond those that there is room for. */
+static int64_t time_of_pending(QdesSealSessions *sessions, uint64_t random)
+{
+    clock_t best = 0;
+    clock_t begun;
+    int i, round;
+
+    for (round = 0; round < 3; round++) {
+        begun = clock();
+        for (i = 0; i < 300; i++) {
+            hear(sessions, random++, 0);
+        }
+        begun = clock() - begun;
+        best = round ? MIN(best, begun) : begun;
+    }
+    return best;
+}
+
+/* Whoever sends recordings again must not have us search among the members. */
+START_TEST(test_pending_in_no_time)
+{
+    static const uint64_t floors[QDES_SEAL_KINDS];
+    QdesSealSessions *sessions = qdes_seal_sessions_new(20000, 8);
+    int64_t few, many;
+    int i;
+
+    few = time_of_pending(sessions, 1000000);
+    for (i = 1; i <= 20000; i++) {
+        qdes_seal_sessions_accept(sessions, hear(sessions, i, i), floors, i);
+    }
+    many = time_of_pending(sessions, 2000000);
+    ck_assert_msg(many < 4 * few, "%" PRId64 " us, and %" PRId64 " us with "
+                  "many sessions", few, many);
+    qdes_seal_sessions_free(sessions);
+}
+END_TEST
+
 START_TEST(test_session_refused)
 {
     QdesSealSessions *sessions = qdes_seal_sessions_new(4, 3);
@@ -482,6 +522,7 @@ int main(void)
     tcase_add_test(tc, test_window_model);
     tcase_add_test(tc, test_window_ends);
     tcase_add_test(tc, test_sessions_bounded);
+    tcase_add_test(tc, test_pending_in_no_time);
     tcase_add_test(tc, test_session_refused);
     suite_add_tcase(suite, tc);
     return unit_main(suite);

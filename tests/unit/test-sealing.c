@@ -576,7 +576,7 @@ START_TEST(test_challenge)
     memcpy(copy, data, size);
     READ(&o, p, o.challenges == 1);
     ck_assert_uint_eq(o.challenge.session, o.sender.session);
-    ck_assert_uint_eq(o.challenge.age, 10);
+    ck_assert_uint_eq(o.challenge.age, 9);    /* that have surely passed */
     ck_assert_uint_eq(p->frames->len, 0);
 
     /* Asked once, for all that comes at once. */
@@ -663,6 +663,51 @@ START_TEST(test_no_amplifier)
 END_TEST
 
 /* Each kind of wrong datagram has its counter, and is said once. */
+/* Who sends again what a port asked that is gone gets no more than he sent. */
+START_TEST(test_no_amplifier_of_questions)
+{
+    Port *p = open_sealed("a", 0, -1);
+    QdesChallenge challenge = { .nonce = 1 };
+    uint8_t data[200], answer[200];
+    QdesSealHead head;
+    ssize_t got_bytes = 0;
+    Outsider o, gone;
+    ssize_t size;
+
+    outsider_open(&o, 0, 1000);
+    outsider_open(&gone, 0, 2000);
+    send_data(&o, p, data, 1);
+    while (C(p, tx_challenge) == 0) {
+        serve(&p, 1);
+    }
+    ck_assert_int_ge(recv(o.fd, answer, sizeof(answer), 0), QDES_SEAL_MIN);
+    qdes_seal_read_head(&head, answer);
+
+    challenge.session = head.session;
+    qdes_control_encode_challenge(data + QDES_SEAL_LEAD, QDES_WIRE_CHALLENGE,
+                                  0, &challenge);
+    send_sealed(&gone, p, data, QDES_CHALLENGE_SIZE);
+    READ(&o, p, C(p, rx_challenge) == 1);
+    while ((size = recv(gone.fd, answer, sizeof(answer), 0)) > 0) {
+        got_bytes += size;
+    }
+    ck_assert_int_eq(got_bytes, QDES_CHALLENGE_SIZE + QDES_SEAL_OVERHEAD);
+    ck_assert_uint_eq(C(p, tx_response), 1);
+
+    /* If it is about nobody, it is as all else is. */
+    challenge.session ^= 2;
+    qdes_control_encode_challenge(data + QDES_SEAL_LEAD, QDES_WIRE_CHALLENGE,
+                                  0, &challenge);
+    send_sealed(&gone, p, data, QDES_CHALLENGE_SIZE);
+    READ(&o, p, C(p, challenge_unanswered) == 1);
+    ck_assert_uint_eq(C(p, tx_challenge), 2);
+    outsider_close(&o);
+    outsider_close(&gone);
+    qdes_fabric_tick(p->fabric, now += 2000);
+    port_close(p);
+}
+END_TEST
+
 START_TEST(test_wrong)
 {
     Port *p = open_sealed("a", 0, -1);
@@ -1025,6 +1070,7 @@ int main(void)
     tcase_add_test(tc, test_replay);
     tcase_add_test(tc, test_challenge);
     tcase_add_test(tc, test_no_amplifier);
+    tcase_add_test(tc, test_no_amplifier_of_questions);
     tcase_add_test(tc, test_wrong);
     tcase_add_test(tc, test_plain_among_sealed);
     tcase_add_loop_test(tc, test_apart, 0, 2);

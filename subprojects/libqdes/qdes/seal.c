@@ -238,7 +238,8 @@ void qdes_seal_window_take(QdesSealWindow *w, uint64_t number)
 struct QdesSealSessions {
     GHashTable *table;          /* QdesSealSession, by @id */
     unsigned max_accepted, max_pending;
-    unsigned n_accepted, n_pending;
+    unsigned n_accepted;
+    GQueue pending;             /* of them, the oldest first */
     int64_t forgot;             /* ms */
     QdesSealSession *last;      /* found */
 };
@@ -260,6 +261,7 @@ QdesSealSessions *qdes_seal_sessions_new(unsigned max_accepted,
                                      session_free);
     s->max_accepted = max_accepted;
     s->max_pending = max_pending;
+    g_queue_init(&s->pending);
     s->forgot = INT64_MIN;
     return s;
 }
@@ -318,20 +320,31 @@ bool qdes_seal_open(QdesSealCipher *cipher, const QdesSealHead *head,
     return true;
 }
 
-static void forget(QdesSealSessions *s, QdesSealSession *session, int64_t now)
+/* It leaves the table next. */
+static void count_out(QdesSealSessions *s, QdesSealSession *session,
+                      int64_t now)
 {
     if (session->accepted) {
         s->n_accepted--;
         s->forgot = MAX(s->forgot, now);
     } else {
-        s->n_pending--;
+        g_queue_unlink(&s->pending, &session->link);
     }
     s->last = NULL;
+}
+
+static void forget(QdesSealSessions *s, QdesSealSession *session, int64_t now)
+{
+    count_out(s, session, now);
     g_hash_table_remove(s->table, &session->id);
 }
 
-/* The one heard longest ago among the accepted, or the pending. */
-static QdesSealSession *oldest(const QdesSealSessions *s, bool accepted)
+/*
+ * The accepted one that was silent for the longest time.  Only a member brings
+ * about this search; what is pending can be anybody's recordings, thousands a
+ * second, and has its order.
+ */
+static QdesSealSession *most_silent(const QdesSealSessions *s)
 {
     QdesSealSession *found = NULL;
     GHashTableIter iter;
@@ -341,7 +354,7 @@ static QdesSealSession *oldest(const QdesSealSessions *s, bool accepted)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         QdesSealSession *session = value;
 
-        if (session->accepted == accepted &&
+        if (session->accepted &&
             (!found || session->heard < found->heard)) {
             found = session;
         }
@@ -365,8 +378,8 @@ QdesSealSession *qdes_seal_sessions_try(QdesSealSessions *s,
         cipher_end(&cipher);
         return NULL;
     }
-    if (s->n_pending == s->max_pending) {
-        forget(s, oldest(s, false), now);
+    if (s->pending.length == s->max_pending) {
+        forget(s, s->pending.head->data, now);
     }
     session = g_new0(QdesSealSession, 1);
     session->id = head->session;
@@ -374,8 +387,9 @@ QdesSealSession *qdes_seal_sessions_try(QdesSealSessions *s,
     session->cipher = cipher;
     session->heard = now;       /* of a pending one it stays so */
     qdes_wipe(&cipher, sizeof(cipher));
+    session->link.data = session;
+    g_queue_push_tail_link(&s->pending, &session->link);
     g_hash_table_insert(s->table, &session->id, session);
-    s->n_pending++;
     return session;
 }
 
@@ -387,9 +401,9 @@ void qdes_seal_sessions_accept(QdesSealSessions *s, QdesSealSession *session,
 
     g_assert(!session->accepted);
     if (s->n_accepted == s->max_accepted) {
-        forget(s, oldest(s, true), now);
+        forget(s, most_silent(s), now);
     }
-    s->n_pending--;
+    g_queue_unlink(&s->pending, &session->link);
     s->n_accepted++;
     session->accepted = true;
     session->heard = now;
@@ -411,13 +425,7 @@ static void forget_all(QdesSealSessions *s, bool by_time, uint32_t pseudonym,
 
         if (by_time ? session->heard < before
                     : session->pseudonym == pseudonym) {
-            if (session->accepted) {
-                s->n_accepted--;
-                s->forgot = MAX(s->forgot, now);
-            } else {
-                s->n_pending--;
-            }
-            s->last = NULL;
+            count_out(s, session, now);
             g_hash_table_iter_remove(&iter);
         }
     }
@@ -446,5 +454,5 @@ unsigned qdes_seal_sessions_accepted(const QdesSealSessions *s)
 
 unsigned qdes_seal_sessions_pending(const QdesSealSessions *s)
 {
-    return s->n_pending;
+    return s->pending.length;
 }

@@ -131,6 +131,7 @@ typedef struct QdesSealSession {
     int64_t challenged;         /* ms, of a pending one; 0: never */
     uint32_t challenged_at;     /* where, as a hash */
     QdesSealWindow windows[QDES_SEAL_KINDS]; /* of an accepted one */
+    GList link;                 /* among the pending, as long as it is */
 } QdesSealSession;
 
 typedef struct QdesSealSessions QdesSealSessions;

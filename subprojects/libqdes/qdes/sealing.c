@@ -563,7 +563,8 @@ static void ask(QdesFabric *f, QdesSealSession *session, const QdesAddr *to,
     int64_t since = MAX(s->started, qdes_seal_sessions_forgot(s->sessions));
     QdesChallenge challenge = {
         .session = session->id,
-        .age = CLAMP(now - since, 0, QDES_SEAL_MEMORY_MS),
+        /* Of two times that were rounded down, less may have passed. */
+        .age = CLAMP(now - since - 1, 0, QDES_SEAL_MEMORY_MS),
     };
     uint32_t where = qdes_addr_hash(to, s->nonce_key[1]);
     uint8_t data[QDES_CHALLENGE_SIZE];
@@ -588,8 +589,9 @@ static void ask(QdesFabric *f, QdesSealSession *session, const QdesAddr *to,
     }
 }
 
-/* Say that we are there, if it is asked about a session of ours. */
-static void take_challenge(QdesFabric *f, const QdesWireHeader *header,
+/* Say that we are there, if it is asked about a session of ours.  Returns
+ * whether we did. */
+static bool take_challenge(QdesFabric *f, const QdesWireHeader *header,
                            const QdesAddr *from, int64_t now)
 {
     QdesSealing *s = f->sealing;
@@ -600,7 +602,7 @@ static void take_challenge(QdesFabric *f, const QdesWireHeader *header,
 
     if (qdes_control_decode_challenge(&challenge, header) != QDES_WIRE_OK) {
         drop(f, QDES_COUNTER_rx_drop_tlv);
-        return;
+        return false;
     }
     QDES_COUNT(&f->stats, rx_datagrams);
     QDES_COUNT(&f->stats, rx_challenge);
@@ -612,7 +614,7 @@ static void take_challenge(QdesFabric *f, const QdesWireHeader *header,
     if (!sender || !challenge.session || !f->link_up ||
         !qdes_storm_allows(&s->responses, now)) {
         QDES_COUNT(&f->stats, challenge_unanswered);
-        return;
+        return false;
     }
     qdes_storm_charge(&s->responses, 1);
     response.nonce = challenge.nonce;
@@ -623,6 +625,7 @@ static void take_challenge(QdesFabric *f, const QdesWireHeader *header,
     if (send_sealed(f, sender, from, data, sizeof(data))) {
         QDES_COUNT(&f->stats, tx_response);
     }
+    return true;
 }
 
 static void make_ready(QdesSealing *s, uint64_t session)
@@ -872,11 +875,9 @@ static void take_about_sealing(QdesFabric *f, QdesSealSession *session,
         drop(f, QDES_COUNTER_rx_drop_tlv);
     } else if (header.type == QDES_WIRE_RESPONSE) {
         take_response(f, session, head, &header, from, now);
-    } else {
-        if (!session->accepted) {
-            ask(f, session, from, size, now);
-        }
-        take_challenge(f, &header, from, now);
+    } else if (!take_challenge(f, &header, from, now) && !session->accepted) {
+        /* Both would be more bytes than those that came: it says more soon. */
+        ask(f, session, from, size, now);
     }
 }
 
