@@ -360,7 +360,8 @@ bool qdes_fabric_set_secrets(QdesFabric *f, const QdesSecret *secret,
     for (i = NEW; i <= OLD; i++) {
         keys[i] = prefer_known(s, keys[i]);
     }
-    for (i = NEW; i <= OLD; i++) {
+    /* There is one place for what retires: it is the last one sent by. */
+    for (i = OLD; i >= NEW; i--) {
         if (s->keys[i]) {
             drop_key(f, RETIRING, now);
             s->keys[RETIRING] = s->keys[i];
