@@ -336,8 +336,11 @@ static const char *find_execute(JsonNode *root, const char **why)
 
 static bool holds(JsonNode *node, GType type)
 {
+    /* json-glib takes octal escapes, too, which make any bytes. */
     return JSON_NODE_HOLDS_VALUE(node) &&
-           json_node_get_value_type(node) == type;
+           json_node_get_value_type(node) == type &&
+           (type != G_TYPE_STRING ||
+            g_utf8_validate(json_node_get_string(node), -1, NULL));
 }
 
 static bool take_secret(QdesSecret *secret, JsonNode *value)
