@@ -298,12 +298,15 @@ char *request_answer(RequestCommand command, const char *id,
 char *request_error(const char *class, const char *desc)
 {
     JsonBuilder *b = json_builder_new();
+    /* It may repeat what was asked, whose escapes can make any bytes. */
+    char *valid = g_utf8_make_valid(desc, -1);
 
     json_builder_begin_object(b);
     json_builder_set_member_name(b, "error");
     json_builder_begin_object(b);
     add_string(b, "class", class);
-    add_string(b, "desc", desc);
+    add_string(b, "desc", valid);
+    g_free(valid);
     json_builder_end_object(b);
     json_builder_end_object(b);
     return finish(b);
