@@ -454,9 +454,8 @@ void qdes_sealing_tick(QdesFabric *f, int64_t now)
 
 /* The way out */
 
-uint8_t *qdes_sealing_bounce(QdesFabric *f, size_t *size)
+uint8_t *qdes_sealing_bounce(QdesFabric *f)
 {
-    *size = sizeof(f->sealing->bounce);
     return f->sealing->bounce;
 }
 
