@@ -264,6 +264,11 @@ typedef enum QdesWay {
     QDES_WAY_PEER,
 } QdesWay;
 
+/* Where the user or the FDB has @dst: a slot, or QDES_FDB_LOCAL.  Returns false
+ * where nobody knows. */
+bool qdes_fabric_find_owner(const QdesFabric *f, const uint8_t *dst,
+                            int64_t now, uint32_t *owner);
+
 /*
  * Where a frame to @dst goes; QDES_WAY_PEER: to the one in *@slot.  Where it is
  * QDES_WAY_FLOOD, storm control allows it, and qdes_storm_charge() is due when
