@@ -239,6 +239,10 @@ void qdes_fabric_say(QdesFabric *f, QdesLogLevel level, const char *format,
 /* Is this the first time that @what is to be said? */
 bool qdes_fabric_first(QdesFabric *f, QdesSaid what);
 
+/* Warn once of what @text says the one at @from does. */
+void qdes_fabric_say_of(QdesFabric *f, QdesSaid what, const QdesAddr *from,
+                        const char *text);
+
 /* Watch the sockets for what the fabric waits for. */
 void qdes_fabric_watch(QdesFabric *f);
 

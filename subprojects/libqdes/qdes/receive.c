@@ -358,33 +358,9 @@ static void say_version(QdesFabric *f, const QdesAddr *from, unsigned version)
     }
 }
 
-static void say_sealed(QdesFabric *f, const QdesAddr *from)
-{
-    char text[QDES_ADDR_STRLEN];
-
-    if (qdes_fabric_first(f, QDES_SAID_SEALED)) {
-        qdes_fabric_say(f, QDES_LOG_WARNING,
-                        "%s seals what it sends, and this port has no key: "
-                        "nothing passes between them",
-                        qdes_addr_format(from, text));
-    }
-}
-
-static void say_plain(QdesFabric *f, const QdesAddr *from)
-{
-    char text[QDES_ADDR_STRLEN];
-
-    if (qdes_fabric_first(f, QDES_SAID_PLAIN)) {
-        qdes_fabric_say(f, QDES_LOG_WARNING,
-                        "%s does not seal what it sends, and this port has a "
-                        "secret: nothing passes between them",
-                        qdes_addr_format(from, text));
-    }
-}
-
 /* Returns false when the datagram has to wait. */
 static bool input_plain(QdesFabric *f, uint8_t *data, size_t size,
-                  const QdesAddr *from, int64_t now)
+                        const QdesAddr *from, int64_t now)
 {
     QdesReceive *rx = &f->rx;
     QdesWireHeader *header = &rx->decoded;
@@ -418,7 +394,9 @@ static bool input_plain(QdesFabric *f, uint8_t *data, size_t size,
         return true;
     case QDES_WIRE_SEALED:
         drop(f, QDES_COUNTER_rx_drop_sealed);
-        say_sealed(f, from);
+        qdes_fabric_say_of(f, QDES_SAID_SEALED, from, "seals what it sends, and "
+                           "this port has no key: nothing passes between "
+                           "them");
         return true;
     case QDES_WIRE_OK:
     case QDES_WIRE_FRAME_SHORT:
@@ -429,7 +407,9 @@ static bool input_plain(QdesFabric *f, uint8_t *data, size_t size,
 
     if (f->sealing && !rx->opened) {
         drop(f, QDES_COUNTER_rx_drop_plain);
-        say_plain(f, from);
+        qdes_fabric_say_of(f, QDES_SAID_PLAIN, from, "does not seal what it "
+                           "sends, and this port has a secret: nothing passes "
+                           "between them");
     } else if (header->netid != f->config.netid) {
         drop(f, QDES_COUNTER_rx_drop_netid);
     } else if (qdes_underlay_is_own(f->underlay, from)) {

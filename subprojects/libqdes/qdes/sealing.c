@@ -799,15 +799,10 @@ bool qdes_sealing_next_held(QdesFabric *f, int64_t now)
 
 static void say_wrong_key(QdesFabric *f, const QdesAddr *from)
 {
-    char text[QDES_ADDR_STRLEN];
-
-    if (qdes_fabric_first(f, QDES_SAID_WRONG_KEY)) {
-        qdes_fabric_say(f, QDES_LOG_WARNING,
-                        "%s sends what this port's secret does not open: "
-                        "another secret, another netid, or somebody who has "
-                        "none; nothing passes between them",
-                        qdes_addr_format(from, text));
-    }
+    qdes_fabric_say_of(f, QDES_SAID_WRONG_KEY, from, "sends what this port's "
+                       "secret does not open: another secret, another netid, "
+                       "or somebody who has none; nothing passes between "
+                       "them");
 }
 
 /* It may be taken: whoever learns from it knows by which key. */
