@@ -17,7 +17,8 @@
  *   relaying.c   peers' frames that are sent on to other peers
  *   detouring.c  ports that are reached by such a relay only
  *   seeding.c    the peers that the user listed
- *   sealing.c    sealing and opening, where there is a secret
+ *   sealing.c    sealing, where there is a secret, and keys
+ *   opening.c    opening what is sealed, and proof of sessions
  *   fabric.c     the rest: life, events, status
  */
 
@@ -309,6 +310,9 @@ bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
 /* Does it accept superframes? */
 bool qdes_fabric_takes_superframes(const QdesFabric *f,
                                    const QdesTxFrame *to);
+
+/* Count a datagram that is dropped. */
+void qdes_fabric_drop_datagram(QdesFabric *f, QdesCounter counter);
 
 /* Count a frame from the port that is dropped. */
 void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter);

@@ -25,8 +25,6 @@
 
 typedef struct QdesSealing QdesSealing;
 
-#define QDES_SEALING_KEYS 3
-
 /* Begin, if @config has a secret. */
 bool qdes_sealing_start(QdesFabric *f, const QdesConfig *config, int64_t now,
                         GError **errp);
