@@ -26,14 +26,11 @@ bool qdes_fabric_relays(const QdesFabric *f)
  * is to get each frame once. */
 static void forget_others(QdesFabric *f, uint32_t slot)
 {
-    uint64_t instance = qdes_peers_get(f->peers, slot)->instance;
     uint32_t other = QDES_PEER_NONE;
 
-    while ((other = qdes_peers_next(f->peers, other)) != QDES_PEER_NONE) {
-        if (other != slot &&
-            qdes_peers_get(f->peers, other)->instance == instance) {
-            qdes_relay_forget(f->relay, other);
-        }
+    while ((other = qdes_peers_next_same(f->peers, slot, other)) !=
+           QDES_PEER_NONE) {
+        qdes_relay_forget(f->relay, other);
     }
 }
 
