@@ -144,7 +144,9 @@ unsigned qdes_fabric_list_detours(const QdesFabric *f, uint32_t slot,
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
 
-    if (!f->detours.n || !(peer->capabilities & QDES_WIRE_CAP_RELAY)) {
+    /* Anybody can say that he is the relay: that one has returned a nonce. */
+    if (!f->detours.n || !peer->proven ||
+        !(peer->capabilities & QDES_WIRE_CAP_RELAY)) {
         return 0;
     }
     return qdes_detours_list(&f->detours, peer->instance, instances,
