@@ -6,8 +6,6 @@
 
 #include "qdes/fabric-private.h"
 
-#include <string.h>
-
 #include "qdes/gossip.h"
 
 #define MAX_REPLIES 500         /* ECHO-REPLYs in a second, to strangers */
@@ -229,13 +227,7 @@ static void take_request(QdesFabric *f, uint32_t slot,
 static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
                          const QdesAddr *teller)
 {
-    static const uint8_t broadcast[4] = { 255, 255, 255, 255 };
-
-    return addr->port != 0 && !qdes_addr_is_any(addr) &&
-           !qdes_addr_is_multicast(addr) &&
-           !(qdes_addr_is_v4(addr) &&
-             memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) &&
-           (!qdes_addr_needs_scope(addr) || addr->scope != 0) &&
+    return addr->port != 0 && qdes_seed_is_host(addr) &&
            qdes_gossip_fits(addr, teller) &&
            !qdes_underlay_is_own(f->underlay, addr);
 }
