@@ -147,7 +147,7 @@ typedef struct QdesMesh {
     int64_t seed_wait;          /* from it to the next */
     uint32_t seed_cursor;
     int64_t next_request;
-    unsigned requests;
+    bool has_asked;             /* since there is anybody to be asked */
     uint32_t asked_slot;        /* who was asked last */
     int64_t asked_at;
     unsigned lists_due;         /* how many may still come for an answer */
@@ -538,6 +538,9 @@ bool qdes_fabric_has_group(const QdesFabric *f);
 
 /* The interval of HELLOs to peers that are reached by unicast only, in ms. */
 int64_t qdes_fabric_interval(const QdesFabric *f);
+
+/* @ms, but up to 10 % more or less, lest ports fall in step. */
+int64_t qdes_fabric_jitter(const QdesFabric *f, int64_t ms);
 
 int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now);
 

@@ -383,13 +383,10 @@ void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
 
 void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
 {
-    /* Up to 10 % earlier or later, lest the ports of a rig fall in step. */
-    int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
-
     if (f->link_up && f->config.has_group) {
         qdes_fabric_send_hello(f, NULL, true, QDES_GROUP_UNSAID);
     }
-    f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
+    f->next_hello = now + qdes_fabric_jitter(f, QDES_HELLO_MS);
     qdes_fabric_arm(f, f->next_hello);
 }
 
