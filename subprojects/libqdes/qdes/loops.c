@@ -35,8 +35,9 @@ static bool is_peer(uint64_t instance, void *opaque)
     return find_peer(opaque, instance) != NULL;
 }
 
-/* The instance of the peer that sent @probe; 0: nobody known. */
-static uint64_t find_sender(const QdesFabric *f, const QdesProbe *probe)
+/* The peer that sent @probe, or NULL. */
+static const QdesPeer *find_sender(const QdesFabric *f,
+                                   const QdesProbe *probe)
 {
     uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
@@ -45,10 +46,10 @@ static uint64_t find_sender(const QdesFabric *f, const QdesProbe *probe)
         peer = qdes_peers_get(f->peers, slot);
         if (peer->alive && peer->instance &&
             qdes_probe_is_of(probe, peer->instance)) {
-            return peer->instance;
+            return peer;
         }
     }
-    return 0;
+    return NULL;
 }
 
 static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
@@ -95,16 +96,15 @@ static void reconsider(QdesFabric *f, int64_t now)
     if (lower) {
         peer = find_peer(f, lower);
     }
-    if (peer && !f->loop.blocked) {
+    if (peer) {
+        /* Also where another one has come in its place. */
         g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
         f->loop.addr = peer->addr;
+    }
+    if (peer && !f->loop.blocked) {
         block(f, peer, now);
         f->host->changed(f->opaque);
-    } else if (peer) {
-        /* Another one may have come in its place. */
-        g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
-        f->loop.addr = peer->addr;
-    } else if (f->loop.blocked) {
+    } else if (!peer && f->loop.blocked) {
         unblock(f);
         f->host->changed(f->opaque);
     }
@@ -129,7 +129,7 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
 {
     uint8_t data[QDES_PROBE_SIZE];
     QdesProbe probe;
-    uint64_t sender;
+    const QdesPeer *sender;
     size_t size = 0;
     size_t part;
     int i;
@@ -154,17 +154,17 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
     sender = find_sender(f, &probe);
     if (sender) {
         QDES_COUNT(&f->stats, loop_heard);
-        if (qdes_guard_hear(&f->loop.guard, sender, now)) {
+        if (qdes_guard_hear(&f->loop.guard, sender->instance, now)) {
             f->loop.relearn_at = now + RELEARN_MS;
             qdes_fabric_arm(f, f->loop.relearn_at);
         }
-        if (sender > f->instance &&
+        if (sender->instance > f->instance &&
             qdes_fabric_first(f, QDES_SAID_LOOP)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
                             "loop: this port, %s, and the peer %s are on the "
                             "same LAN. The peer is to block; take one of the "
                             "two off that LAN",
-                            f->config.name, find_peer(f, sender)->name);
+                            f->config.name, sender->name);
         }
         reconsider(f, now);
     }
