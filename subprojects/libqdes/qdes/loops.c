@@ -52,7 +52,8 @@ static const QdesPeer *find_sender(const QdesFabric *f,
     return NULL;
 }
 
-static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
+/* The peer at @f->loop.addr is to go on, this port not. */
+static void block(QdesFabric *f, int64_t now)
 {
     char addr[QDES_ADDR_STRLEN];
 
@@ -71,8 +72,8 @@ static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
                     "loop: this port, %s, and the peer %s (%s) are on the "
                     "same LAN. This port is blocked, or frames would circle "
                     "for ever; take one of the two off that LAN",
-                    f->config.name, peer->name,
-                    qdes_addr_format(&peer->addr, addr));
+                    f->config.name, f->loop.name,
+                    qdes_addr_format(&f->loop.addr, addr));
 }
 
 static void unblock(QdesFabric *f)
@@ -102,7 +103,7 @@ static void reconsider(QdesFabric *f, int64_t now)
         f->loop.addr = peer->addr;
     }
     if (peer && !f->loop.blocked) {
-        block(f, peer, now);
+        block(f, now);
         f->host->changed(f->opaque);
     } else if (!peer && f->loop.blocked) {
         unblock(f);
