@@ -436,8 +436,7 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     }
     if (by_group) {
         qdes_peers_heard_group(f->peers, slot, now);
-    }
-    if (!by_group) {
+    } else {
         qdes_fabric_take_relay_for(f, slot, hello, now);
     }
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
