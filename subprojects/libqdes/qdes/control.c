@@ -20,6 +20,10 @@ G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE + DIGEST_SIZE +
 G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE + 8 +
                 QDES_TLV_HEADER_SIZE + ENDPOINT_SIZE == QDES_ECHO_REPLY_SIZE);
 
+/* What goes to the group pays for an answer and an ECHO from each. */
+G_STATIC_ASSERT(QDES_WIRE_HELLO_SIZE + QDES_ECHO_SIZE <=
+                QDES_WIRE_HELLO_PADDED);
+
 static void put_endpoint(uint8_t *p, const QdesAddr *addr)
 {
     memcpy(p, addr->ip, sizeof(addr->ip));
