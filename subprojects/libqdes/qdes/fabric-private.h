@@ -11,7 +11,8 @@
  *   learn.c      who has which MAC address
  *   fdbadmin.c   the same, as users say
  *   loops.c      the loop guard
- *   presence.c   the coming and going of peers and interfaces
+ *   presence.c   the coming and going of peers
+ *   interfaces.c the same, of interfaces and addresses
  *   mesh.c       keeping in touch with those that the group does not reach
  *   exchange.c   what those send: ECHO, ECHO-REPLY, PEERS
  *   relaying.c   peers' frames that are sent on to other peers
