@@ -392,7 +392,8 @@ uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
  */
 void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now);
 
-/* The same for anything else that is valid. */
+/* Something else that is valid came from @from.  Returns as qdes_fabric_hear()
+ * does. */
 uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
                                 int64_t now);
 
@@ -496,6 +497,11 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
 void qdes_fabric_take_exchange(QdesFabric *f, const QdesWireHeader *header,
                                const QdesAddr *from, int64_t now);
 
+/* Who is at @from has returned a nonce, after @age_us.  Returns its slot, or
+ * QDES_PEER_NONE. */
+uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
+                                int64_t age_us, int64_t now);
+
 /* Ask the peer in @slot whom it knows. */
 void qdes_fabric_ask_peer(QdesFabric *f, uint32_t slot, int64_t now);
 
@@ -539,10 +545,6 @@ unsigned qdes_fabric_list_detours(const QdesFabric *f, uint32_t slot,
 void qdes_fabric_start_detours(QdesFabric *f);
 void qdes_fabric_tend_detours(QdesFabric *f, int64_t now);
 int64_t qdes_fabric_detours_due(const QdesFabric *f);
-/* Who is at @from has returned a nonce, after @age_us.  Returns its slot, or
- * QDES_PEER_NONE. */
-uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
-                                int64_t age_us, int64_t now);
 
 /* Tell of sealing in @status. */
 void qdes_sealing_status(const QdesFabric *f, QdesStatusSeal *status);
