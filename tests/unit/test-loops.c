@@ -214,6 +214,19 @@ START_TEST(test_parted)
 }
 END_TEST
 
+/* @instance said HELLO by the group, from @addr. */
+static void take_hello(QdesFabric *f, const QdesAddr *addr, uint64_t instance)
+{
+    QdesWireHello hello = { .instance = instance };
+    uint8_t data[QDES_WIRE_HELLO_SIZE];
+    QdesWireHeader header;
+    size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+
+    ck_assert_int_eq(qdes_wire_decode(&header, data, size), QDES_WIRE_OK);
+    QDES_COUNT(&f->stats, rx_datagrams);
+    qdes_fabric_take_control(f, &header, addr, true, now);
+}
+
 /* The blocked one asks the other each second whether it is there, and goes on
  * as soon as that is forgotten. */
 START_TEST(test_winner_forgotten)
@@ -240,15 +253,8 @@ START_TEST(test_winner_forgotten)
     } else {
         /* Another instance at its place is another port. */
         QdesAddr addr = qdes_peers_get(f->peers, slot)->addr;
-        QdesWireHello hello = { .instance = 77 };
-        uint8_t data[QDES_WIRE_HELLO_SIZE];
-        QdesWireHeader header;
-        size_t size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0,
-                                             &hello);
 
-        ck_assert_int_eq(qdes_wire_decode(&header, data, size), QDES_WIRE_OK);
-        QDES_COUNT(&f->stats, rx_datagrams);
-        qdes_fabric_take_control(f, &header, &addr, true, now);
+        take_hello(f, &addr, 77);
     }
     ck_assert_int_le(ports[1 - open]->timer, now);
     qdes_fabric_tick(f, now);
@@ -348,6 +354,34 @@ START_TEST(test_strangers)
                       1000 / QDES_GUARD_MIN_MS + 2);
     port_close(ports[0]);
     port_close(ports[1]);
+}
+END_TEST
+
+/* More endpoints than count say that they are one port; those that count go,
+ * and the one that is left sends a probe. */
+START_TEST(test_one_too_many)
+{
+    Port *p = open_guarded("a", 0);
+    uint64_t instance = _i ? UINT64_MAX : 1;
+    QdesAddr addrs[QDES_PEER_ENDPOINTS + 1];
+    QdesProbe probe = { .asks = true };
+    uint8_t data[QDES_PROBE_SIZE];
+    struct iovec iov = { data, sizeof(data) };
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(addrs); i++) {
+        ck_assert(qdes_addr_parse(&addrs[i], "192.0.2.1", 1 + i, NULL));
+        take_hello(p->fabric, &addrs[i], instance);
+    }
+    for (i = 1; i < G_N_ELEMENTS(addrs); i++) {
+        qdes_fabric_forget(p->fabric, qdes_peers_find(p->fabric->peers,
+                                                      &addrs[i]));
+    }
+    qdes_probe_encode(data, &probe, instance);
+    ck_assert(qdes_fabric_send(p->fabric, &iov, 1, now));
+    ck_assert_uint_eq(C(p, loop_heard), 1);
+    ck_assert(!is_blocked(p));
+    port_close(p);
 }
 END_TEST
 
@@ -517,6 +551,10 @@ static const struct {
     { "52:54:00:12:34:56", "b", "peer=b: ", "ADDR:PORT" },
     { "52:54:00:12:34:56", "192.0.2.1", "peer=192.0.2.1: ", "port" },
     { "52:54:00:12:34:56", "239.1.1.1:1", "peer=239.1.1.1:1: ", "endpoint" },
+    { "52:54:00:12:34:56", "0.0.0.0:1", "peer=0.0.0.0:1: ", "endpoint" },
+    { "52:54:00:12:34:56", "[::]:1", "peer=[::]:1: ", "endpoint" },
+    { "52:54:00:12:34:56", "255.255.255.255:1", "peer=255.255.255.255:1: ",
+      "endpoint" },
 };
 
 START_TEST(test_wrong_entries)
@@ -682,6 +720,7 @@ int main(void)
     tcase_add_test(tc, test_link_down);
     tcase_add_test(tc, test_others);
     tcase_add_test(tc, test_strangers);
+    tcase_add_loop_test(tc, test_one_too_many, 0, 2);
     tcase_add_test(tc, test_probes_stay_outside);
     tcase_add_test(tc, test_full_port);
     tcase_add_test(tc, test_static_entries);

@@ -1185,12 +1185,26 @@ static size_t forge(uint8_t *data, const Node *n)
     }
 }
 
+/* @e comes, with @data; so much may go back. */
+static void push_forged(Event e, const uint8_t *data)
+{
+    int64_t *may = g_hash_table_lookup(sim.ledger, &e.from);
+
+    if (!may) {
+        may = g_new0(int64_t, 1);
+        g_hash_table_insert(sim.ledger, g_memdup2(&e.from, sizeof(e.from)),
+                            may);
+    }
+    *may += e.size;
+    e.data = g_malloc(QDES_RX_HEADROOM + e.size);
+    memcpy(e.data + QDES_RX_HEADROOM, data, e.size);
+    push(e);
+}
+
 /* To nobody's address goes more than came from there. */
 START_TEST(test_forged_sources)
 {
-    uint8_t data[QDES_RX_HEADROOM + QDES_WIRE_CONTROL_MAX];
-    int64_t *may;
-    Node *n;
+    uint8_t data[QDES_WIRE_CONTROL_MAX];
     int i;
 
     begin("test_forged_sources");
@@ -1206,18 +1220,8 @@ START_TEST(test_forged_sources)
             .by_group = g_rand_boolean(sim.rng),
         };
 
-        n = node(e.node);
-        e.size = forge(data, n);
-        e.data = g_memdup2(data, sizeof(data));
-        memcpy(e.data + QDES_RX_HEADROOM, data, e.size);
-        may = g_hash_table_lookup(sim.ledger, &e.from);
-        if (!may) {
-            may = g_new0(int64_t, 1);
-            g_hash_table_insert(sim.ledger,
-                                g_memdup2(&e.from, sizeof(e.from)), may);
-        }
-        *may += e.size;
-        push(e);
+        e.size = forge(data, node(e.node));
+        push_forged(e, data);
         run(sim.now + g_rand_int_range(sim.rng, 0, 4000));
     }
     for (i = 0; i < 4; i++) {
@@ -1230,6 +1234,50 @@ START_TEST(test_forged_sources)
         ck_assert_uint_eq(n_known(node(i)), 3);
         ck_assert(qdes_stats_balanced(&node(i)->fabric->stats));
     }
+    end();
+}
+END_TEST
+
+/* Nor because it says that it is a relay, which has much to do. */
+START_TEST(test_forged_relay)
+{
+    QdesWireHello hello = {
+        .capabilities = QDES_WIRE_CAP_ECHO | QDES_WIRE_CAP_RELAY,
+    };
+    uint8_t data[QDES_WIRE_HELLO_PADDED];
+    QdesDetours *detours;
+    QdesAddr missed;
+    uint64_t sent;
+    int i;
+
+    begin("test_forged_relay");
+    for (i = 0; i < 2; i++) {
+        add_node()->island = 1;
+        node(i)->relay = i == 0;
+        start(node(i), NULL);
+    }
+    ck_assert_int_ge(wait_known(1, 20 * SECOND), 0);
+    hello.instance = node(0)->fabric->instance;
+    detours = &node(1)->fabric->detours;
+    for (i = 0; i < QDES_WIRE_RELAY_MAX; i++) {
+        missed = addr_of(78, i);
+        ck_assert(qdes_detours_miss(detours, 1000 + i, &missed));
+        detours->all[i].relay = hello.instance;
+    }
+    sim.fuzzed = true;
+    sent = counter(node(1), QDES_COUNTER_tx_hello);
+    for (i = 0; i < 20; i++) {
+        Event e = {
+            .when = sim.now, .node = 1, .from = addr_of(77, i),
+            .by_group = true,
+        };
+
+        e.size = qdes_wire_encode_hello(data, QDES_WIRE_HELLO, 0, &hello);
+        e.size = qdes_wire_pad(data, e.size, QDES_WIRE_HELLO_PADDED);
+        push_forged(e, data);
+        run(sim.now + SECOND / 5);
+    }
+    ck_assert_uint_ge(counter(node(1), QDES_COUNTER_tx_hello), sent + 20);
     end();
 }
 END_TEST
@@ -1772,6 +1820,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_relay_no_longer);
     tcase_add_test(tc, test_relay_off);
     tcase_add_loop_test(tc, test_forged_sources, 0, 2);
+    tcase_add_test(tc, test_forged_relay);
     tcase_add_test(tc, test_absurd_lists);
     tcase_add_test(tc, test_victim);
     tcase_add_test(tc, test_strangers);

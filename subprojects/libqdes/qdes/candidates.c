@@ -17,6 +17,7 @@
 #define HOSTS 4096
 #define MAX_CREDIT (1 << 20)    /* bytes */
 #define NOBODY 0                /* its teller: it came by itself */
+#define MAX_REWARDS 50
 
 /* The queues: by the number of ECHOs sent, and two more. */
 enum {
@@ -25,17 +26,16 @@ enum {
     N_QUEUES
 };
 
-#define MAX_REWARDS 50
-
-/* The rates, and which queues are subject to each. */
+/* The rates, and the queues that are subject to each: from @first on, but for
+ * WAITING. */
 typedef enum Pace { ALL, SELF, N_PACES } Pace;
 
 static const struct {
-    unsigned first, end;
+    unsigned first;
     int64_t spacing;            /* ms */
 } paces[N_PACES] = {
-    [ALL] = { 0, WAITING, 1000 / QDES_CANDIDATE_RATE },
-    [SELF] = { READY, WAITING, 1000 / QDES_CANDIDATE_SELF_RATE },
+    [ALL] = { 0, 1000 / QDES_CANDIDATE_RATE },
+    [SELF] = { READY, 1000 / QDES_CANDIDATE_SELF_RATE },
 };
 
 typedef struct Candidate {
@@ -84,7 +84,7 @@ QdesCandidates *qdes_candidates_new(uint32_t max_tellers, uint64_t seed)
     uint32_t i;
 
     c->seed = seed;
-    c->interval = 10000;
+    c->interval = QDES_HELLO_MS;
     c->max_tellers = max_tellers;
     c->count = g_new0(uint32_t, max_tellers + 2);
     c->unused = c->self = QDES_CHAIN_EMPTY;
@@ -152,10 +152,15 @@ static uint64_t hash_host(const QdesCandidates *c, const QdesAddr *addr)
                          (qdes_addr_is_v4(addr) ? low : 0)) | 1;
 }
 
+static unsigned place_of(uint64_t host)
+{
+    return (host >> 1) % HOSTS;
+}
+
 /* How many were told of that are on the host of @addr, or seem to be. */
 static uint16_t *told_at(QdesCandidates *c, const QdesAddr *addr)
 {
-    return &c->told[(hash_host(c, addr) >> 1) % HOSTS];
+    return &c->told[place_of(hash_host(c, addr))];
 }
 
 static void set_teller(QdesCandidates *c, uint32_t i, uint32_t teller)
@@ -277,7 +282,7 @@ static bool may_be_told(QdesCandidates *c, const QdesAddr *addr)
     uint64_t host = hash_host(c, addr);
 
     return *told_at(c, addr) < QDES_CANDIDATES_HOST ||
-           c->answered[(host >> 1) % HOSTS] == host;
+           c->answered[place_of(host)] == host;
 }
 
 bool qdes_candidates_told(QdesCandidates *c, const QdesAddr *addr,
@@ -312,7 +317,7 @@ void qdes_candidates_answered(QdesCandidates *c, const QdesAddr *addr)
 {
     uint64_t host = hash_host(c, addr);
 
-    c->answered[(host >> 1) % HOSTS] = host;
+    c->answered[place_of(host)] = host;
 }
 
 void qdes_candidates_teller_gone(QdesCandidates *c, uint32_t teller)
@@ -437,7 +442,7 @@ static unsigned first_queue(const QdesCandidates *c, Pace pace, int64_t *due)
     int64_t when;
 
     *due = INT64_MAX;
-    for (i = paces[pace].first; i < paces[pace].end; i++) {
+    for (i = paces[pace].first; i < WAITING; i++) {
         if (c->queues[i].head != NIL) {
             when = c->all[c->queues[i].head].since +
                    (i == READY ? 0 : wait_after(c, i));

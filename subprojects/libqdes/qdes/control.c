@@ -17,6 +17,13 @@ G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE + DIGEST_SIZE +
                 QDES_TLV_HEADER_SIZE + KNOWN_HEAD_SIZE + QDES_KNOWN_MAX <=
                 QDES_WIRE_CONTROL_MAX);
 
+G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + QDES_TLV_HEADER_SIZE + 8 +
+                QDES_TLV_HEADER_SIZE + ENDPOINT_SIZE == QDES_ECHO_REPLY_SIZE);
+
+/* What goes to the group pays for an answer and an ECHO from each. */
+G_STATIC_ASSERT(QDES_WIRE_HELLO_SIZE + QDES_ECHO_SIZE <=
+                QDES_WIRE_HELLO_PADDED);
+
 static void put_endpoint(uint8_t *p, const QdesAddr *addr)
 {
     memcpy(p, addr->ip, sizeof(addr->ip));
@@ -35,33 +42,25 @@ static QdesAddr get_endpoint(const uint8_t *p)
 QdesWireResult qdes_control_decode_echo(QdesEcho *echo,
                                         const QdesWireHeader *header)
 {
-    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
-    bool nonce = false, observed = false;
+    enum { NONCE, OBSERVED, N };
+    static const QdesTlvRule rules[N] = {
+        [NONCE] = { QDES_WIRE_TLV_NONCE, 8, 8, .mandatory = true },
+        [OBSERVED] = { QDES_WIRE_TLV_OBSERVED, ENDPOINT_SIZE, ENDPOINT_SIZE,
+                       .mandatory = true },
+    };
+    QdesTlv tlvs[N];
 
-    memset(echo, 0, sizeof(*echo));
     if (header->type == QDES_WIRE_ECHO &&
         header->payload_size < QDES_ECHO_SIZE - QDES_WIRE_HEADER_SIZE) {
         return QDES_WIRE_BAD_TLV;
     }
-    while (tlv.left > 0) {
-        if (!qdes_tlv_read(&tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        if (tlv.type == QDES_WIRE_TLV_NONCE) {
-            if (nonce || tlv.size != 8) {
-                return QDES_WIRE_BAD_TLV;
-            }
-            nonce = true;
-            echo->nonce = qdes_get_be64(tlv.value);
-        } else if (tlv.type == QDES_WIRE_TLV_OBSERVED) {
-            if (observed || tlv.size != ENDPOINT_SIZE) {
-                return QDES_WIRE_BAD_TLV;
-            }
-            observed = true;
-            echo->observed = get_endpoint(tlv.value);
-        }
+    if (!qdes_tlv_read(tlvs, rules, N, header->payload,
+                       header->payload_size)) {
+        return QDES_WIRE_BAD_TLV;
     }
-    return nonce && observed ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
+    echo->nonce = qdes_get_be64(tlvs[NONCE].value);
+    echo->observed = get_endpoint(tlvs[OBSERVED].value);
+    return QDES_WIRE_OK;
 }
 
 size_t qdes_control_encode_echo(uint8_t data[QDES_ECHO_SIZE],
@@ -80,62 +79,47 @@ size_t qdes_control_encode_echo(uint8_t data[QDES_ECHO_SIZE],
            qdes_wire_pad(data, p - data, QDES_ECHO_SIZE) : (size_t)(p - data);
 }
 
-static bool read_known(QdesKnown *known, const QdesTlv *tlv)
-{
-    if (known->size || tlv->size <= KNOWN_HEAD_SIZE ||
-        tlv->size > KNOWN_HEAD_SIZE + QDES_KNOWN_MAX) {
-        return false;
-    }
-    known->parts = tlv->value[0];
-    known->part = tlv->value[1];
-    known->salt = qdes_get_be32(tlv->value + 2);
-    known->size = tlv->size - KNOWN_HEAD_SIZE;
-    known->bits = tlv->value + KNOWN_HEAD_SIZE;
-    return true;
-}
-
 QdesWireResult qdes_control_decode_peers(QdesPeersMessage *message,
                                          const QdesWireHeader *header)
 {
-    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
-    bool found = false;
+    enum { LIST, DIGEST, KNOWN, N };
+    static const QdesTlvRule rules[N] = {
+        [LIST] = { QDES_WIRE_TLV_PEERS, QDES_ENTRY_SIZE,
+                   QDES_ENTRIES_MAX * QDES_ENTRY_SIZE,
+                   .unit = QDES_ENTRY_SIZE },
+        [DIGEST] = { QDES_WIRE_TLV_DIGEST, DIGEST_SIZE, DIGEST_SIZE },
+        [KNOWN] = { QDES_WIRE_TLV_KNOWN, KNOWN_HEAD_SIZE + 1,
+                    KNOWN_HEAD_SIZE + QDES_KNOWN_MAX },
+    };
+    const uint8_t *known;
+    QdesTlv tlvs[N];
     int i;
 
     memset(message, 0, sizeof(*message));
-    while (tlv.left > 0) {
-        if (!qdes_tlv_read(&tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        if (tlv.type == QDES_WIRE_TLV_KNOWN &&
-            !read_known(&message->known, &tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        if (tlv.type != QDES_WIRE_TLV_PEERS &&
-            tlv.type != QDES_WIRE_TLV_DIGEST) {
-            continue;
-        }
-        if (found) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        found = true;
-        message->is_request = tlv.type == QDES_WIRE_TLV_DIGEST;
-        if (message->is_request) {
-            if (tlv.size != DIGEST_SIZE) {
-                return QDES_WIRE_BAD_TLV;
-            }
-            for (i = 0; i < QDES_DIGEST_BUCKETS; i++) {
-                message->digest.bucket[i] = qdes_get_be32(tlv.value + 4 * i);
-            }
-        } else {
-            if (tlv.size == 0 || tlv.size % QDES_ENTRY_SIZE != 0) {
-                return QDES_WIRE_BAD_TLV;
-            }
-            message->entries = tlv.value;
-            message->n_entries = tlv.size / QDES_ENTRY_SIZE;
-        }
-    }
-    if (!found || (message->known.size && !message->is_request)) {
+    if (!qdes_tlv_read(tlvs, rules, N, header->payload,
+                       header->payload_size) ||
+        !tlvs[LIST].value == !tlvs[DIGEST].value ||
+        (tlvs[KNOWN].value && !tlvs[DIGEST].value)) {
         return QDES_WIRE_BAD_TLV;
+    }
+    message->entries = tlvs[LIST].value;
+    message->n_entries = tlvs[LIST].size / QDES_ENTRY_SIZE;
+    if (!tlvs[DIGEST].value) {
+        return QDES_WIRE_OK;
+    }
+    message->is_request = true;
+    for (i = 0; i < QDES_DIGEST_BUCKETS; i++) {
+        message->digest.bucket[i] = qdes_get_be32(tlvs[DIGEST].value + 4 * i);
+    }
+    known = tlvs[KNOWN].value;
+    if (known) {
+        message->known = (QdesKnown) {
+            .parts = known[0],
+            .part = known[1],
+            .salt = qdes_get_be32(known + 2),
+            .size = tlvs[KNOWN].size - KNOWN_HEAD_SIZE,
+            .bits = known + KNOWN_HEAD_SIZE,
+        };
     }
     return QDES_WIRE_OK;
 }
@@ -207,49 +191,33 @@ G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 2 * QDES_TLV_HEADER_SIZE + 8 + 16 ==
 QdesWireResult qdes_control_decode_challenge(QdesChallenge *challenge,
                                              const QdesWireHeader *header)
 {
-    static const struct {
-        size_t size;
-        QdesWireTlv type;
-        bool response, challenge;       /* mandatory in it */
-    } known[] = {
-        { 8, QDES_WIRE_TLV_NONCE, true, true },
-        { 8, QDES_WIRE_TLV_SESSION, false, true },
-        { 4, QDES_WIRE_TLV_AGE, false, true },
-        { 16, QDES_WIRE_TLV_NUMBERS, true, false },
+    enum { NONCE, SESSION, AGE, N_CHALLENGE };
+    enum { NUMBERS = 1, N_RESPONSE };
+    static const QdesTlvRule challenge_rules[N_CHALLENGE] = {
+        [NONCE] = { QDES_WIRE_TLV_NONCE, 8, 8, .mandatory = true },
+        [SESSION] = { QDES_WIRE_TLV_SESSION, 8, 8, .mandatory = true },
+        [AGE] = { QDES_WIRE_TLV_AGE, 4, 4, .mandatory = true },
     };
-    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
+    static const QdesTlvRule response_rules[N_RESPONSE] = {
+        [NONCE] = { QDES_WIRE_TLV_NONCE, 8, 8, .mandatory = true },
+        [NUMBERS] = { QDES_WIRE_TLV_NUMBERS, 16, 16, .mandatory = true },
+    };
     bool is_response = header->type == QDES_WIRE_RESPONSE;
-    const uint8_t *values[G_N_ELEMENTS(known)] = { NULL };
-    size_t i;
+    QdesTlv tlvs[N_CHALLENGE];
 
     memset(challenge, 0, sizeof(*challenge));
-    while (tlv.left > 0) {
-        if (!qdes_tlv_read(&tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        for (i = 0; i < G_N_ELEMENTS(known); i++) {
-            if (tlv.type == known[i].type &&
-                (is_response ? known[i].response : known[i].challenge)) {
-                if (values[i] || tlv.size != known[i].size) {
-                    return QDES_WIRE_BAD_TLV;
-                }
-                values[i] = tlv.value;
-            }
-        }
+    if (!qdes_tlv_read(tlvs, is_response ? response_rules : challenge_rules,
+                       is_response ? N_RESPONSE : N_CHALLENGE,
+                       header->payload, header->payload_size)) {
+        return QDES_WIRE_BAD_TLV;
     }
-    for (i = 0; i < G_N_ELEMENTS(known); i++) {
-        if (!values[i] &&
-            (is_response ? known[i].response : known[i].challenge)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-    }
-    challenge->nonce = qdes_get_be64(values[0]);
+    challenge->nonce = qdes_get_be64(tlvs[NONCE].value);
     if (is_response) {
-        challenge->numbers[0] = qdes_get_be64(values[3]);
-        challenge->numbers[1] = qdes_get_be64(values[3] + 8);
+        challenge->numbers[0] = qdes_get_be64(tlvs[NUMBERS].value);
+        challenge->numbers[1] = qdes_get_be64(tlvs[NUMBERS].value + 8);
     } else {
-        challenge->session = qdes_get_be64(values[1]);
-        challenge->age = qdes_get_be32(values[2]);
+        challenge->session = qdes_get_be64(tlvs[SESSION].value);
+        challenge->age = qdes_get_be32(tlvs[AGE].value);
     }
     return QDES_WIRE_OK;
 }

@@ -4,19 +4,15 @@
 #include "qdes/detour.h"
 
 #include "qdes/bytes.h"
+#include "qdes/hash.h"
 
 uint32_t qdes_detour_score(uint64_t one, uint64_t other, uint64_t relay)
 {
-    uint32_t hash = 0x811c9dc5;
     uint8_t bytes[16];
-    int i;
 
     qdes_put_be64(bytes, one ^ other);
     qdes_put_be64(bytes + 8, relay);
-    for (i = 0; i < 16; i++) {
-        hash = (hash ^ bytes[i]) * 0x01000193;
-    }
-    return hash;
+    return qdes_hash_fnv(bytes, sizeof(bytes));
 }
 
 QdesDetour *qdes_detours_find(QdesDetours *d, uint64_t instance)

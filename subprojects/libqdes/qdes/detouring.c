@@ -14,8 +14,8 @@
 #include "qdes/fabric-private.h"
 
 #define ASK_MS 250              /* from one relay to the next */
-#define GATHER_MS 2500          /* from one round of questions to another: no
-                                   relay answers sooner */
+#define GATHER_MS (QDES_ANSWER_EVERY_MS + 500) /* from one round of questions
+                                   to another: no relay answers sooner */
 #define GREET_MS 100            /* changes that are told together */
 
 /* Its endpoint that the relay is asked at; QDES_PEER_NONE: it is gone, or
@@ -112,8 +112,7 @@ bool qdes_fabric_told_of_missed(QdesFabric *f, uint32_t teller,
 
 void qdes_fabric_found(QdesFabric *f, uint64_t instance, int64_t now)
 {
-    QdesDetour *detour = f->detours.n ?
-                         qdes_detours_find(&f->detours, instance) : NULL;
+    QdesDetour *detour = qdes_detours_find(&f->detours, instance);
 
     if (detour) {
         end_detour(f, detour, now);
@@ -144,7 +143,9 @@ unsigned qdes_fabric_list_detours(const QdesFabric *f, uint32_t slot,
 {
     const QdesPeer *peer = qdes_peers_get(f->peers, slot);
 
-    if (!f->detours.n || !(peer->capabilities & QDES_WIRE_CAP_RELAY)) {
+    /* Anybody can say that he is the relay: that one has returned a nonce. */
+    if (!f->detours.n || !peer->proven ||
+        !(peer->capabilities & QDES_WIRE_CAP_RELAY)) {
         return 0;
     }
     return qdes_detours_list(&f->detours, peer->instance, instances,

@@ -6,8 +6,6 @@
 
 #include "qdes/fabric-private.h"
 
-#include <string.h>
-
 #include "qdes/gossip.h"
 
 #define MAX_REPLIES 500         /* ECHO-REPLYs in a second, to strangers */
@@ -16,8 +14,10 @@
 #define GREET_MS 1000           /* from one HELLO to another, to one who sees
                                    us move */
 #define ASKED_MS 5000           /* what comes after this, was not asked for */
-#define MAX_LISTS 100           /* PEERS with a list, in a second */
-#define LISTS_EACH 6            /* in one answer: QDES_CANDIDATES_EACH */
+#define MAX_LISTS 100           /* PEERS with a list, in a second; in one answer
+                                   as many as the asker has room for: */
+#define LISTS_EACH \
+    ((QDES_CANDIDATES_EACH + QDES_ENTRIES_MAX - 1) / QDES_ENTRIES_MAX)
 #define LISTS_BUSY (MAX_LISTS / 2) /* from here on, only one in an answer */
 #define MAX_ASKED 50            /* questions looked into, in a second: each
                                    goes through all peers */
@@ -130,10 +130,12 @@ uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
     if (slot == QDES_PEER_NONE) {
         return slot;
     }
-    if (qdes_peers_get(f->peers, slot)->alive) {
+    peer = qdes_peers_get(f->peers, slot);
+    if (peer->alive) {
         qdes_candidates_remove(f->mesh.candidates, from);
     }
-    if (qdes_peers_get(f->peers, slot)->echo_open) {
+    /* The nonce may have been sent when it was no peer yet. */
+    if (peer->echo_open || !peer->rtt_us) {
         qdes_peers_echo_returned(f->peers, slot, age_us);
     }
     if (!qdes_peers_prove(f->peers, slot, now)) {
@@ -143,12 +145,8 @@ uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
     qdes_candidates_reward(f->mesh.candidates);
     qdes_candidates_answered(f->mesh.candidates, from);
     qdes_peers_set_seed(f->peers, slot, qdes_seeds_has(f->seeds, from));
-    if (!qdes_peers_get(f->peers, slot)->rtt_us) {
-        qdes_peers_echo_returned(f->peers, slot, age_us);
-    }
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
     qdes_fabric_note_proven(f, slot, now);
-    peer = qdes_peers_get(f->peers, slot);
     if (f->link_up && (!peer->alive || !qdes_fabric_has_group(f) ||
                        !qdes_peers_is_reached(f->peers, slot, now))) {
         qdes_fabric_greet(f, slot, now);
@@ -229,13 +227,7 @@ static void take_request(QdesFabric *f, uint32_t slot,
 static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
                          const QdesAddr *teller)
 {
-    static const uint8_t broadcast[4] = { 255, 255, 255, 255 };
-
-    return addr->port != 0 && !qdes_addr_is_any(addr) &&
-           !qdes_addr_is_multicast(addr) &&
-           !(qdes_addr_is_v4(addr) &&
-             memcmp(addr->ip + 12, broadcast, sizeof(broadcast)) == 0) &&
-           (!qdes_addr_needs_scope(addr) || addr->scope != 0) &&
+    return addr->port != 0 && qdes_seed_is_host(addr) &&
            qdes_gossip_fits(addr, teller) &&
            !qdes_underlay_is_own(f->underlay, addr);
 }

@@ -11,7 +11,8 @@
  *   learn.c      who has which MAC address
  *   fdbadmin.c   the same, as users say
  *   loops.c      the loop guard
- *   presence.c   the coming and going of peers and interfaces
+ *   presence.c   the coming and going of peers
+ *   interfaces.c the same, of interfaces and addresses
  *   mesh.c       keeping in touch with those that the group does not reach
  *   exchange.c   what those send: ECHO, ECHO-REPLY, PEERS
  *   relaying.c   peers' frames that are sent on to other peers
@@ -148,7 +149,7 @@ typedef struct QdesMesh {
     int64_t seed_wait;          /* from it to the next */
     uint32_t seed_cursor;
     int64_t next_request;
-    unsigned requests;
+    bool has_asked;             /* since there is anybody to be asked */
     uint32_t asked_slot;        /* who was asked last */
     int64_t asked_at;
     unsigned lists_due;         /* how many may still come for an answer */
@@ -393,7 +394,8 @@ uint32_t qdes_fabric_hear(QdesFabric *f, const QdesAddr *from, bool by_group,
  */
 void qdes_fabric_hear_copy(QdesFabric *f, uint32_t slot, int64_t now);
 
-/* The same for anything else that is valid. */
+/* Something else that is valid came from @from.  Returns as qdes_fabric_hear()
+ * does. */
 uint32_t qdes_fabric_hear_again(QdesFabric *f, const QdesAddr *from,
                                 int64_t now);
 
@@ -497,6 +499,11 @@ void qdes_fabric_credit(QdesFabric *f, const QdesAddr *from, size_t bytes,
 void qdes_fabric_take_exchange(QdesFabric *f, const QdesWireHeader *header,
                                const QdesAddr *from, int64_t now);
 
+/* Who is at @from has returned a nonce, after @age_us.  Returns its slot, or
+ * QDES_PEER_NONE. */
+uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
+                                int64_t age_us, int64_t now);
+
 /* Ask the peer in @slot whom it knows. */
 void qdes_fabric_ask_peer(QdesFabric *f, uint32_t slot, int64_t now);
 
@@ -540,10 +547,6 @@ unsigned qdes_fabric_list_detours(const QdesFabric *f, uint32_t slot,
 void qdes_fabric_start_detours(QdesFabric *f);
 void qdes_fabric_tend_detours(QdesFabric *f, int64_t now);
 int64_t qdes_fabric_detours_due(const QdesFabric *f);
-/* Who is at @from has returned a nonce, after @age_us.  Returns its slot, or
- * QDES_PEER_NONE. */
-uint32_t qdes_fabric_take_proof(QdesFabric *f, const QdesAddr *from,
-                                int64_t age_us, int64_t now);
 
 /* Tell of sealing in @status. */
 void qdes_sealing_status(const QdesFabric *f, QdesStatusSeal *status);
@@ -553,6 +556,9 @@ bool qdes_fabric_has_group(const QdesFabric *f);
 
 /* The interval of HELLOs to peers that are reached by unicast only, in ms. */
 int64_t qdes_fabric_interval(const QdesFabric *f);
+
+/* @ms, but up to 10 % more or less, lest ports fall in step. */
+int64_t qdes_fabric_jitter(const QdesFabric *f, int64_t ms);
 
 int64_t qdes_fabric_now_us(const QdesFabric *f, int64_t now);
 

@@ -26,10 +26,10 @@
  * the entry heard longest ago comes first; an entry past the ageing time is
  * never found, even before qdes_fdb_age() removes it.
  *
- * Cost: all operations but flush, age and foreach take constant time.  All
- * memory is taken at creation: about 52 bytes for each possible entry, which
- * the system backs as it is used.  The hash is seeded, so that a sender
- * cannot aim at one bucket.
+ * Cost: all operations but move_owner, flush, age and foreach take constant
+ * time.  All memory is taken at creation: about 52 bytes for each possible
+ * entry, which the system backs as it is used.  The hash is seeded, so that a
+ * sender cannot aim at one bucket.
  *
  * Pure: times are milliseconds of the caller's monotonic clock, and must not
  * go back.

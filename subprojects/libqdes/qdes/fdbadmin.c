@@ -30,7 +30,7 @@ static bool parse_peer(QdesAddr *peer, const char *text, GError **errp)
         FDB_ERROR(errp, "peer=%s: %s", text, err->message);
         return false;
     }
-    if (!peer->port || qdes_addr_is_multicast(peer)) {
+    if (!peer->port || !qdes_seed_is_host(peer)) {
         FDB_ERROR(errp, "peer=%s: not the endpoint of one peer; give its "
                   "address and port as status shows them, such as "
                   "192.0.2.1:20804", text);

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "qdes/hash.h"
+
 #define PART_SIZE 720           /* peers; a byte for each, and some to spare,
                                    as parts are not of one size */
 #define FILTER_BITS 4           /* of each peer: one of 40 is found in error */
@@ -18,14 +20,9 @@ unsigned qdes_gossip_bucket(uint64_t instance)
 uint32_t qdes_gossip_hash(const QdesEntry *entry)
 {
     uint8_t bytes[QDES_ENTRY_SIZE];
-    uint32_t hash = 0x811c9dc5;
-    int i;
 
     qdes_control_put_entry(bytes, entry);
-    for (i = 0; i < QDES_ENTRY_SIZE; i++) {
-        hash = (hash ^ bytes[i]) * 0x01000193;
-    }
-    return hash;
+    return qdes_hash_fnv(bytes, sizeof(bytes));
 }
 
 bool qdes_gossip_fits(const QdesAddr *addr, const QdesAddr *partner)

@@ -48,8 +48,9 @@ static void make_mark(QdesFabric *f, uint32_t slot, int64_t now)
     }
 }
 
-/* The instance of the peer that sent @probe; 0: nobody known. */
-static uint64_t find_sender(QdesFabric *f, const QdesProbe *probe, int64_t now)
+/* The peer that sent @probe, or NULL. */
+static const QdesPeer *find_sender(QdesFabric *f, const QdesProbe *probe,
+                                   int64_t now)
 {
     uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
@@ -60,14 +61,15 @@ static uint64_t find_sender(QdesFabric *f, const QdesProbe *probe, int64_t now)
             make_mark(f, slot, now);
             if (peer->mark == probe->mark &&
                 qdes_probe_is_of(probe, peer->instance)) {
-                return peer->instance;
+                return peer;
             }
         }
     }
-    return 0;
+    return NULL;
 }
 
-static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
+/* The peer at @f->loop.addr is to go on, this port not. */
+static void block(QdesFabric *f, int64_t now)
 {
     char addr[QDES_ADDR_STRLEN];
 
@@ -86,8 +88,8 @@ static void block(QdesFabric *f, const QdesPeer *peer, int64_t now)
                     "loop: this port, %s, and the peer %s (%s) are on the "
                     "same LAN. This port is blocked, or frames would circle "
                     "for ever; take one of the two off that LAN",
-                    f->config.name, peer->name,
-                    qdes_addr_format(&peer->addr, addr));
+                    f->config.name, f->loop.name,
+                    qdes_addr_format(&f->loop.addr, addr));
 }
 
 static void unblock(QdesFabric *f)
@@ -111,16 +113,15 @@ static void reconsider(QdesFabric *f, int64_t now)
     if (lower) {
         peer = find_peer(f, lower);
     }
+    if (peer) {
+        /* Also where another one has come in its place. */
+        g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
+        f->loop.addr = peer->addr;
+    }
     if (peer && !f->loop.blocked) {
-        g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
-        f->loop.addr = peer->addr;
-        block(f, peer, now);
+        block(f, now);
         f->host->changed(f->opaque);
-    } else if (peer) {
-        /* Another one may have come in its place. */
-        g_strlcpy(f->loop.name, peer->name, sizeof(f->loop.name));
-        f->loop.addr = peer->addr;
-    } else if (f->loop.blocked) {
+    } else if (!peer && f->loop.blocked) {
         unblock(f);
         f->host->changed(f->opaque);
     }
@@ -145,7 +146,7 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
 {
     uint8_t data[QDES_PROBE_SIZE];
     QdesProbe probe;
-    uint64_t sender;
+    const QdesPeer *sender;
     size_t size = 0;
     size_t part;
     int i;
@@ -170,17 +171,17 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
     sender = find_sender(f, &probe, now);
     if (sender) {
         QDES_COUNT(&f->stats, loop_heard);
-        if (qdes_guard_hear(&f->loop.guard, sender, now)) {
+        if (qdes_guard_hear(&f->loop.guard, sender->instance, now)) {
             f->loop.relearn_at = now + RELEARN_MS;
             qdes_fabric_arm(f, f->loop.relearn_at);
         }
-        if (sender > f->instance &&
+        if (sender->instance > f->instance &&
             qdes_fabric_first(f, QDES_SAID_LOOP)) {
             qdes_fabric_say(f, QDES_LOG_WARNING,
                             "loop: this port, %s, and the peer %s are on the "
                             "same LAN. The peer is to block; take one of the "
                             "two off that LAN",
-                            f->config.name, find_peer(f, sender)->name);
+                            f->config.name, sender->name);
         }
         reconsider(f, now);
     }

@@ -39,14 +39,18 @@ bool qdes_fabric_has_group(const QdesFabric *f)
            qdes_underlay_netif(f->underlay)->index != 0;
 }
 
-int64_t qdes_fabric_interval(const QdesFabric *f)
+/* The interval of a round of @n peers, in ms. */
+static int64_t interval_of(uint32_t n)
 {
-    return CLAMP((int64_t)f->mesh.n_unicast * PER_PEER_MS, QDES_HELLO_MS,
-                 MAX_INTERVAL_MS);
+    return CLAMP((int64_t)n * PER_PEER_MS, QDES_HELLO_MS, MAX_INTERVAL_MS);
 }
 
-/* @ms, but up to 10 % more or less, lest ports fall in step. */
-static int64_t jitter(QdesFabric *f, int64_t ms)
+int64_t qdes_fabric_interval(const QdesFabric *f)
+{
+    return interval_of(f->mesh.n_unicast);
+}
+
+int64_t qdes_fabric_jitter(const QdesFabric *f, int64_t ms)
 {
     return ms - ms / 10 + f->host->random(f->opaque) % (ms / 5 + 1);
 }
@@ -202,7 +206,8 @@ static void take_unicast_turn(QdesFabric *f, int64_t now)
     }
     mesh->next_unicast = MAX(mesh->next_unicast, now - MAX_INTERVAL_MS /
                              QDES_MAX_PEERS * LATE_MAX) +
-                         jitter(f, period / MAX(mesh->n_unicast, 1));
+                         qdes_fabric_jitter(f, period /
+                                               MAX(mesh->n_unicast, 1));
 }
 
 /* The same, of those that the group reaches: only to know how far they are. */
@@ -210,8 +215,7 @@ static void take_group_turn(QdesFabric *f, int64_t now)
 {
     QdesMesh *mesh = &f->mesh;
     uint32_t slot = next_of(f, &mesh->group_slot, false, now);
-    int64_t period = CLAMP((int64_t)mesh->n_group * PER_PEER_MS,
-                           QDES_HELLO_MS, MAX_INTERVAL_MS);
+    int64_t period = interval_of(mesh->n_group);
     QdesAddr to;
 
     if (slot == QDES_PEER_NONE) {
@@ -222,7 +226,8 @@ static void take_group_turn(QdesFabric *f, int64_t now)
         to = qdes_peers_get(f->peers, slot)->addr;
         qdes_fabric_send_echo(f, &to, now);
     }
-    mesh->next_group = now + jitter(f, period / MAX(mesh->n_group, 1));
+    mesh->next_group = now + qdes_fabric_jitter(f, period /
+                                                   MAX(mesh->n_group, 1));
 }
 
 /* Send an ECHO to one who is not known to be there; or who has not said HELLO
@@ -376,6 +381,7 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
     uint8_t bits[QDES_KNOWN_MAX];
     QdesMesh *mesh = &f->mesh;
     QdesKnown known;
+    int64_t interval;
     uint32_t slot;
 
     if (qdes_candidates_fresh(mesh->candidates) > REQUEST_BUSY) {
@@ -385,14 +391,19 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
     slot = draw_peer(f);
     if (slot == QDES_PEER_NONE) {
         mesh->next_request = INT64_MAX;
-        mesh->requests = 0;
+        mesh->has_asked = false;
         return;
     }
     make_filter(f, &known, bits, slot);
     send_request(f, slot, &known, now);
-    mesh->next_request = now + (mesh->sweep ? COUNT_MS :
-                                jitter(f, qdes_fabric_interval(f) /
-                                          (mesh->requests++ ? 1 : 2)));
+    if (mesh->sweep) {
+        mesh->next_request = now + COUNT_MS;
+    } else {
+        interval = qdes_fabric_interval(f);
+        mesh->next_request = now + qdes_fabric_jitter(
+            f, mesh->has_asked ? interval : interval / 2);
+        mesh->has_asked = true;
+    }
 }
 
 /*
@@ -420,13 +431,13 @@ void qdes_fabric_note_proven(QdesFabric *f, uint32_t slot, int64_t now)
     if (is_unicast(f, slot, now)) {
         mesh->n_unicast++;
         if (mesh->next_unicast == INT64_MAX) {
-            mesh->next_unicast = now + jitter(f, QDES_HELLO_MS);
+            mesh->next_unicast = now + qdes_fabric_jitter(f, QDES_HELLO_MS);
         }
     } else if (mesh->next_group == INT64_MAX) {
-        mesh->next_group = now + jitter(f, QDES_HELLO_MS);
+        mesh->next_group = now + qdes_fabric_jitter(f, QDES_HELLO_MS);
     }
     if (peer->alive && mesh->next_request == INT64_MAX) {
-        mesh->next_request = now + jitter(f, FIRST_REQUEST_MS);
+        mesh->next_request = now + qdes_fabric_jitter(f, FIRST_REQUEST_MS);
     }
     if (peer->alive) {
         qdes_fabric_found(f, peer->instance, now);

@@ -121,6 +121,19 @@ static uint32_t *instance_bucket(const QdesPeers *peers, uint64_t instance)
                              peers->bucket_mask];
 }
 
+/* The next endpoint after @slot that counts as @instance; QDES_PEER_NONE after
+ * the last, and to begin with. */
+static uint32_t next_endpoint(const QdesPeers *peers, uint64_t instance,
+                              uint32_t slot)
+{
+    do {
+        slot = slot == QDES_PEER_NONE ? *instance_bucket(peers, instance)
+                                      : peers->instance_next[slot];
+    } while (slot != QDES_PEER_NONE &&
+             peers->slots[slot].peer.instance != instance);
+    return slot;
+}
+
 static void drop_instance(QdesPeers *peers, uint32_t slot)
 {
     uint32_t *next;
@@ -142,16 +155,14 @@ static void drop_instance(QdesPeers *peers, uint32_t slot)
  */
 static bool make_place(QdesPeers *peers, uint64_t instance)
 {
-    uint32_t i = *instance_bucket(peers, instance);
     uint32_t unproven = QDES_PEER_NONE;
+    uint32_t i = QDES_PEER_NONE;
     unsigned n = 0;
 
-    for (; i != QDES_PEER_NONE; i = peers->instance_next[i]) {
-        if (peers->slots[i].peer.instance == instance) {
-            n++;
-            if (!peers->slots[i].peer.proven) {
-                unproven = i;
-            }
+    while ((i = next_endpoint(peers, instance, i)) != QDES_PEER_NONE) {
+        n++;
+        if (!peers->slots[i].peer.proven) {
+            unproven = i;
         }
     }
     if (n < QDES_PEER_ENDPOINTS) {
@@ -420,12 +431,11 @@ static bool is_preferred(const QdesPeers *peers, uint32_t slot,
            peers->slots[other].peer.proven_since;
 }
 
-static bool can_have_copies(const QdesPeers *peers, uint32_t slot,
-                            uint64_t instance)
+static bool can_have_copies(const QdesPeers *peers, uint32_t slot)
 {
     const QdesPeer *peer = &peers->slots[slot].peer;
 
-    return peer->proven && peer->alive && peer->instance == instance;
+    return peer->proven && peer->alive;
 }
 
 static bool needs_copies(const QdesPeers *peers, uint32_t slot, int64_t now,
@@ -446,7 +456,7 @@ void qdes_peers_decide_copy(QdesPeers *peers, uint32_t slot, int64_t now,
     const QdesPeer *peer = &peers->slots[slot].peer;
     uint64_t instance = peer->instance;
     uint32_t chosen = QDES_PEER_NONE;
-    uint32_t first, i;
+    uint32_t i = QDES_PEER_NONE;
 
     if (!peers->slots[slot].has_instance) {
         /* It may be one of those that never say HELLO. */
@@ -454,41 +464,30 @@ void qdes_peers_decide_copy(QdesPeers *peers, uint32_t slot, int64_t now,
                             peer->alive && !(group && peer->heard_group));
         return;
     }
-    first = *instance_bucket(peers, instance);
-    for (i = first; i != QDES_PEER_NONE; i = peers->instance_next[i]) {
-        if (can_have_copies(peers, i, instance) &&
-            is_preferred(peers, i, chosen, now)) {
+    while ((i = next_endpoint(peers, instance, i)) != QDES_PEER_NONE) {
+        if (can_have_copies(peers, i) && is_preferred(peers, i, chosen, now)) {
             chosen = i;
         }
     }
-    for (i = first; i != QDES_PEER_NONE; i = peers->instance_next[i]) {
-        if (peers->slots[i].peer.instance == instance) {
-            qdes_peers_set_copy(peers, i, i == chosen &&
-                                needs_copies(peers, i, now, group));
-        }
+    while ((i = next_endpoint(peers, instance, i)) != QDES_PEER_NONE) {
+        qdes_peers_set_copy(peers, i, i == chosen &&
+                            needs_copies(peers, i, now, group));
     }
 }
 
 uint32_t qdes_peers_find_alive(const QdesPeers *peers, uint64_t instance)
 {
-    uint32_t slot = *instance_bucket(peers, instance);
-
     /* Whoever has an instance said HELLO. */
-    while (slot != QDES_PEER_NONE &&
-           peers->slots[slot].peer.instance != instance) {
-        slot = peers->instance_next[slot];
-    }
-    return slot;
+    return next_endpoint(peers, instance, QDES_PEER_NONE);
 }
 
 uint32_t qdes_peers_find_instance(const QdesPeers *peers, uint64_t instance)
 {
-    uint32_t slot = *instance_bucket(peers, instance);
+    uint32_t slot = QDES_PEER_NONE;
 
-    while (slot != QDES_PEER_NONE &&
-           !can_have_copies(peers, slot, instance)) {
-        slot = peers->instance_next[slot];
-    }
+    do {
+        slot = next_endpoint(peers, instance, slot);
+    } while (slot != QDES_PEER_NONE && !can_have_copies(peers, slot));
     return slot;
 }
 
@@ -500,12 +499,8 @@ uint32_t qdes_peers_next_same(const QdesPeers *peers, uint32_t self,
     if (!peers->slots[self].has_instance) {
         return QDES_PEER_NONE;
     }
-    do {
-        slot = slot == QDES_PEER_NONE ? *instance_bucket(peers, instance)
-                                      : peers->instance_next[slot];
-    } while (slot != QDES_PEER_NONE &&
-             (slot == self || peers->slots[slot].peer.instance != instance));
-    return slot;
+    slot = next_endpoint(peers, instance, slot);
+    return slot == self ? next_endpoint(peers, instance, slot) : slot;
 }
 
 void qdes_peers_echo_sent(QdesPeers *peers, uint32_t slot)

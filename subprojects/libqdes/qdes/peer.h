@@ -28,8 +28,10 @@
  * The table never touches the FDB: whoever removes a peer, or is told by
  * qdes_peers_heard() that one was evicted, flushes its MAC addresses.
  *
- * Cost: constant time but for qdes_peers_next().  All memory is taken at
- * creation.
+ * Cost: constant time, but for qdes_peers_next() and qdes_peers_next_copy(),
+ * which pass over slots, and qdes_peers_excuse(), which goes through all.
+ * What is about an instance looks at all endpoints that count as it.  All
+ * memory is taken at creation.
  *
  * Pure: times are milliseconds of the caller's monotonic clock.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The coming and going of peers and interfaces: HELLO, BYE, silence, joins. */
+/* The coming and going of peers: HELLO, BYE, silence. */
 
 #include "qdes/fabric-private.h"
 
@@ -12,7 +12,6 @@
  */
 #define MAX_ANSWERS 16
 
-#define REFRESH_AGAIN_MS 1000   /* when the system did not tell */
 #define DEPARTED_MS 2000        /* how long frames may arrive after a BYE */
 
 /* Peers */
@@ -383,13 +382,10 @@ void qdes_fabric_send_hello(QdesFabric *f, const QdesAddr *to, bool asks,
 
 void qdes_fabric_say_hello(QdesFabric *f, int64_t now)
 {
-    /* Up to 10 % earlier or later, lest the ports of a rig fall in step. */
-    int64_t jitter = f->host->random(f->opaque) % (QDES_HELLO_MS / 5);
-
     if (f->link_up && f->config.has_group) {
         qdes_fabric_send_hello(f, NULL, true, QDES_GROUP_UNSAID);
     }
-    f->next_hello = now + QDES_HELLO_MS - QDES_HELLO_MS / 10 + jitter;
+    f->next_hello = now + qdes_fabric_jitter(f, QDES_HELLO_MS);
     qdes_fabric_arm(f, f->next_hello);
 }
 
@@ -439,8 +435,7 @@ static void take_hello(QdesFabric *f, const QdesWireHello *hello,
     }
     if (by_group) {
         qdes_peers_heard_group(f->peers, slot, now);
-    }
-    if (!by_group) {
+    } else {
         qdes_fabric_take_relay_for(f, slot, hello, now);
     }
     qdes_peers_decide_copy(f->peers, slot, now, qdes_fabric_has_group(f));
@@ -555,81 +550,4 @@ void qdes_fabric_take_control(QdesFabric *f, const QdesWireHeader *header,
         QDES_COUNT(&f->stats, rx_bye);
         take_bye(f, &hello, from, now);
     }
-}
-
-/* Interfaces */
-
-void qdes_fabric_report_group(QdesFabric *f)
-{
-    const QdesNetif *netif = qdes_underlay_netif(f->underlay);
-    QdesAddr local = qdes_underlay_local(f->underlay);
-    char group[QDES_ADDR_STRLEN];
-    char from[QDES_ADDR_STRLEN];
-
-    qdes_addr_format(&f->config.group, group);
-    qdes_addr_format(&local, from);
-    if (!f->config.has_group) {
-        qdes_fabric_say(f, QDES_LOG_INFO, "no group; peers find this port at "
-                        "%s", from);
-    } else if (!netif->index) {
-        qdes_fabric_say(f, QDES_LOG_WARNING,
-                        "no interface can join the group %s now; waiting for "
-                        "one%s",
-                        group, qdes_addr_is_v4(&f->config.group) ? "" :
-                        " (for peers on this host only, an IPv4 group needs "
-                        "none)");
-    } else if (netif->fallback) {
-        qdes_fabric_say(f, QDES_LOG_WARNING,
-                        "no route for the group %s: joined on %s, for peers "
-                        "on this host only; add a route or give iface=",
-                        group, netif->name);
-    } else {
-        qdes_fabric_say(f, QDES_LOG_INFO,
-                        "joined the group %s on %s, from %s",
-                        group, netif->name, from);
-    }
-}
-
-/* Where an address cannot be sent from any more, let routes say. */
-static void forget_from(QdesFabric *f)
-{
-    uint32_t slot = QDES_PEER_NONE;
-    const QdesAddr *at;
-
-    while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
-        at = qdes_peers_at(f->peers, slot);
-        if (at && !qdes_underlay_sends_from(f->underlay, at)) {
-            qdes_peers_set_at(f->peers, slot, NULL, 0);
-        }
-    }
-}
-
-void qdes_fabric_refresh(QdesFabric *f, int64_t now)
-{
-    QdesRefresh result = qdes_underlay_refresh(f->underlay);
-
-    f->refresh_at = INT64_MAX;
-    f->paths++;
-    if (result == QDES_REFRESH_SAME) {
-        return;
-    }
-    if (result == QDES_REFRESH_UNKNOWN) {
-        f->refresh_at = now + REFRESH_AGAIN_MS;
-        qdes_fabric_arm(f, f->refresh_at);
-        return;
-    }
-    qdes_fabric_rescope_seeds(f, now);
-    forget_from(f);
-    if (result == QDES_REFRESH_ELSEWHERE) {
-        return;
-    }
-    if (result == QDES_REFRESH_JOINED) {
-        QDES_COUNT(&f->stats, rejoined);
-    }
-    if (result != QDES_REFRESH_HOST) {
-        qdes_fabric_report_group(f);
-    }
-    f->host->changed(f->opaque);
-    qdes_fabric_say_hello(f, now);
-    qdes_fabric_hurry(f, now);
 }

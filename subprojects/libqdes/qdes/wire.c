@@ -95,96 +95,56 @@ void qdes_wire_encode_superframe(uint8_t data[QDES_WIRE_SUPERFRAME_SIZE],
     qdes_put_be16(data + QDES_WIRE_HEADER_SIZE, segment_size);
 }
 
-/* One TLV; false when its length or value cannot be. */
-static bool read_tlv(QdesWireHello *hello, const QdesTlv *tlv)
-{
-    unsigned i;
-
-    switch (tlv->type) {
-    case QDES_WIRE_TLV_INSTANCE:
-        if (tlv->size != 8) {
-            return false;
-        }
-        hello->instance = qdes_get_be64(tlv->value);
-        return hello->instance != 0;
-    case QDES_WIRE_TLV_CAPABILITIES:
-        if (tlv->size != 4) {
-            return false;
-        }
-        hello->capabilities = qdes_get_be32(tlv->value);
-        return true;
-    case QDES_WIRE_TLV_MTU:
-        if (tlv->size != 4) {
-            return false;
-        }
-        hello->mtu = qdes_get_be32(tlv->value);
-        return true;
-    case QDES_WIRE_TLV_NAME:
-        if (tlv->size < 1 || tlv->size > QDES_NAME_MAX) {
-            return false;
-        }
-        qdes_name_clean(hello->name, (const char *)tlv->value, tlv->size);
-        return true;
-    case QDES_WIRE_TLV_HOLD_TIME:
-        if (tlv->size != 2) {
-            return false;
-        }
-        hello->hold_time = qdes_get_be16(tlv->value);
-        return true;
-    case QDES_WIRE_TLV_GROUP_HEARD:
-        if (tlv->size != 1) {
-            return false;
-        }
-        hello->group_heard = *tlv->value ? QDES_GROUP_HEARD
-                                         : QDES_GROUP_NOT_HEARD;
-        return true;
-    case QDES_WIRE_TLV_RELAY_FOR:
-        hello->n_relay_for = tlv->size / 8;
-        hello->relay_for = tlv->value;
-        return tlv->size % 8 == 0 && hello->n_relay_for > 0 &&
-               hello->n_relay_for <= QDES_WIRE_RELAY_MAX;
-    case QDES_WIRE_TLV_KEYS:
-        if (tlv->size != 4 && tlv->size != 8) {
-            return false;
-        }
-        hello->n_keys = tlv->size / 4;
-        for (i = 0; i < hello->n_keys; i++) {
-            hello->keys[i] = qdes_get_be32(tlv->value + 4 * i);
-        }
-        return true;
-    default:
-        return true;
-    }
-}
-
 QdesWireResult qdes_wire_decode_hello(QdesWireHello *hello,
                                       const QdesWireHeader *header)
 {
-    static const uint32_t once = 1u << QDES_WIRE_TLV_INSTANCE |
-                                 1u << QDES_WIRE_TLV_CAPABILITIES |
-                                 1u << QDES_WIRE_TLV_MTU |
-                                 1u << QDES_WIRE_TLV_NAME |
-                                 1u << QDES_WIRE_TLV_HOLD_TIME |
-                                 1u << QDES_WIRE_TLV_GROUP_HEARD |
-                                 1u << QDES_WIRE_TLV_RELAY_FOR |
-                                 1u << QDES_WIRE_TLV_KEYS;
-    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
-    uint32_t seen = 0;
+    enum {
+        INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME, GROUP_HEARD, RELAY_FOR,
+        KEYS, N
+    };
+    static const QdesTlvRule rules[N] = {
+        [INSTANCE] = { QDES_WIRE_TLV_INSTANCE, 8, 8, .mandatory = true },
+        [CAPABILITIES] = { QDES_WIRE_TLV_CAPABILITIES, 4, 4 },
+        [MTU] = { QDES_WIRE_TLV_MTU, 4, 4 },
+        [NAME] = { QDES_WIRE_TLV_NAME, 1, QDES_NAME_MAX },
+        [HOLD_TIME] = { QDES_WIRE_TLV_HOLD_TIME, 2, 2 },
+        [GROUP_HEARD] = { QDES_WIRE_TLV_GROUP_HEARD, 1, 1 },
+        [RELAY_FOR] = { QDES_WIRE_TLV_RELAY_FOR, 8, 8 * QDES_WIRE_RELAY_MAX,
+                        .unit = 8 },
+        [KEYS] = { QDES_WIRE_TLV_KEYS, 4, 4 * QDES_WIRE_KEYS_MAX,
+                   .unit = 4 },
+    };
+    QdesTlv tlvs[N];
+    unsigned i;
 
     memset(hello, 0, sizeof(*hello));
-    while (tlv.left > 0) {
-        if (!qdes_tlv_read(&tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        if (tlv.type < 32 && once & 1u << tlv.type) {
-            if (seen & 1u << tlv.type) {
-                return QDES_WIRE_BAD_TLV;
-            }
-            seen |= 1u << tlv.type;
-        }
-        if (!read_tlv(hello, &tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
+    if (!qdes_tlv_read(tlvs, rules, N, header->payload,
+                       header->payload_size)) {
+        return QDES_WIRE_BAD_TLV;
+    }
+    hello->instance = qdes_get_be64(tlvs[INSTANCE].value);
+    if (tlvs[CAPABILITIES].value) {
+        hello->capabilities = qdes_get_be32(tlvs[CAPABILITIES].value);
+    }
+    if (tlvs[MTU].value) {
+        hello->mtu = qdes_get_be32(tlvs[MTU].value);
+    }
+    if (tlvs[NAME].value) {
+        qdes_name_clean(hello->name, (const char *)tlvs[NAME].value,
+                        tlvs[NAME].size);
+    }
+    if (tlvs[HOLD_TIME].value) {
+        hello->hold_time = qdes_get_be16(tlvs[HOLD_TIME].value);
+    }
+    if (tlvs[GROUP_HEARD].value) {
+        hello->group_heard = *tlvs[GROUP_HEARD].value ? QDES_GROUP_HEARD
+                                                      : QDES_GROUP_NOT_HEARD;
+    }
+    hello->n_relay_for = tlvs[RELAY_FOR].size / 8;
+    hello->relay_for = tlvs[RELAY_FOR].value;
+    hello->n_keys = tlvs[KEYS].size / 4;
+    for (i = 0; i < hello->n_keys; i++) {
+        hello->keys[i] = qdes_get_be32(tlvs[KEYS].value + 4 * i);
     }
     return hello->instance ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
 }
