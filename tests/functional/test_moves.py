@@ -279,6 +279,33 @@ def test_nat_mapping_changes(net, tap):
         flow.finish()
 
 
+def test_renumbered_peer_of_one_behind_nat(net, tap):
+    """What it sends to the NAT from its new address is not let in: who is
+    behind that learns of it from others, and before the hold time is over."""
+    internet = net.switch()
+    public, moves = net.host('public', internet), net.host('moves', internet)
+    home = Home(net, internet, 'port-restricted', 'home')
+    a, b, c = stations = [join(tap, host, 'ipv4', public, number)
+                          for number, host in enumerate(
+                              [public, moves, home.host], 1)]
+    know_all(stations)
+    flows = streams(b, 2, c, 3)
+    old = moves.address
+    # The router has no other way to tell that the address is nobody's.
+    home.router.nft('table inet quiet { chain out { type filter hook output '
+                    'priority 0; meta l4proto icmp drop; }; }')
+    moves.ip(f'addr del {old}/24 dev eth0', 'addr add 10.80.0.99/24 dev eth0',
+             'route replace default dev eth0')
+    wait_for(lambda: any('10.80.0.99' in p['address'] and p['copy']
+                         for p in c.peers), HOLD, c.status)
+    assert c.count('peers-expired') == 0
+    b.expect(c.send(BROADCAST, mac(3)))
+    b.expect(c.send(mac(2), mac(3)))
+    for flow in flows:
+        flow.wait_progress(1 << 20, 2 * HOLD)
+        flow.finish()
+
+
 # --- Hosts with several addresses -------------------------------------------
 
 FIREWALL = '''

@@ -232,6 +232,16 @@ static bool is_plausible(const QdesFabric *f, const QdesAddr *addr,
            !qdes_underlay_is_own(f->underlay, addr);
 }
 
+/* Is @instance known where it is?  Who is silent there may be somewhere else,
+ * and behind a NAT we are not told so by itself. */
+static bool is_there(const QdesFabric *f, uint64_t instance, int64_t now)
+{
+    uint32_t slot = qdes_peers_find_instance(f->peers, instance);
+
+    return slot != QDES_PEER_NONE &&
+           !qdes_peers_is_silent(f->peers, slot, now);
+}
+
 /* Returns whether there is anything new about it. */
 static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
                        int64_t now)
@@ -250,8 +260,7 @@ static bool take_entry(QdesFabric *f, uint32_t teller, QdesEntry *entry,
     }
     slot = qdes_peers_find(f->peers, &entry->addr);
     if ((slot != QDES_PEER_NONE && qdes_peers_get(f->peers, slot)->proven) ||
-        qdes_peers_find_instance(f->peers, entry->instance) !=
-        QDES_PEER_NONE ||
+        is_there(f, entry->instance, now) ||
         qdes_fabric_has_departed(f, &entry->addr, now)) {
         return false;
     }

@@ -310,9 +310,10 @@ void qdes_fabric_contact_seeds(QdesFabric *f, int64_t now)
     qdes_fabric_arm_mesh(f, now);
 }
 
-/* Somebody who knows others, drawn by lot. */
-static uint32_t draw_peer(QdesFabric *f)
+/* Somebody who knows others, drawn by lot; one who is silent only if all are. */
+static uint32_t draw_peer(QdesFabric *f, int64_t now)
 {
+    uint32_t silent = QDES_PEER_NONE;
     uint32_t start = f->host->random(f->opaque) % QDES_MAX_PEERS;
     uint32_t tries = qdes_peers_size(f->peers);
     uint32_t slot = start % (tries + 1);
@@ -326,10 +327,13 @@ static uint32_t draw_peer(QdesFabric *f)
         peer = qdes_peers_get(f->peers, slot);
         if (peer->proven && peer->alive &&
             peer->capabilities & QDES_WIRE_CAP_ECHO) {
-            return slot;
+            if (!qdes_peers_is_silent(f->peers, slot, now)) {
+                return slot;
+            }
+            silent = slot;
         }
     }
-    return QDES_PEER_NONE;
+    return silent;
 }
 
 static void send_request(QdesFabric *f, uint32_t slot, const QdesKnown *known,
@@ -388,7 +392,7 @@ static void ask_for_peers(QdesFabric *f, int64_t now)
         mesh->next_request = now + COUNT_MS;
         return;
     }
-    slot = draw_peer(f);
+    slot = draw_peer(f, now);
     if (slot == QDES_PEER_NONE) {
         mesh->next_request = INT64_MAX;
         mesh->has_asked = false;

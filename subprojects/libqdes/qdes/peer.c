@@ -575,11 +575,19 @@ void qdes_peers_set_patience(QdesPeers *peers, int64_t ms)
     peers->patience = ms;
 }
 
+static int64_t hold_of(const QdesPeers *peers, uint32_t slot)
+{
+    return MAX(peers->slots[slot].peer.hold_ms, peers->patience);
+}
+
+bool qdes_peers_is_silent(const QdesPeers *peers, uint32_t slot, int64_t now)
+{
+    return now - peers->slots[slot].peer.heard > hold_of(peers, slot) / 2;
+}
+
 int64_t qdes_peers_expiry(const QdesPeers *peers, uint32_t slot)
 {
-    const QdesPeer *peer = qdes_peers_get(peers, slot);
-
-    return peer->heard + MAX(peer->hold_ms, peers->patience);
+    return qdes_peers_get(peers, slot)->heard + hold_of(peers, slot);
 }
 
 bool qdes_peers_is_expired(const QdesPeers *peers, uint32_t slot, int64_t now)

@@ -174,6 +174,10 @@ bool qdes_peers_hears_group(const QdesPeers *peers, uint32_t slot,
 /* The peer in @slot was just heard by the group; @now 0: it has left that. */
 void qdes_peers_heard_group(QdesPeers *peers, uint32_t slot, int64_t now);
 
+/* Was the peer in @slot not heard for half of its hold time?  It missed more
+ * than one HELLO then. */
+bool qdes_peers_is_silent(const QdesPeers *peers, uint32_t slot, int64_t now);
+
 /* The peer in @slot returned a nonce.  Returns whether it is the first. */
 bool qdes_peers_prove(QdesPeers *peers, uint32_t slot, int64_t now);
 
