@@ -32,36 +32,62 @@ static QdesAddr get_endpoint(const uint8_t *p)
     return addr;
 }
 
+/* A TLV that a message has to have, once. */
+typedef struct Field {
+    QdesWireTlv type;
+    size_t size;                /* bytes of its value */
+} Field;
+
+/* Find the values of @fields in the TLVs of a message; others are skipped. */
+static QdesWireResult read_fields(const uint8_t **values, const Field *fields,
+                                  size_t n, const QdesWireHeader *header)
+{
+    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
+    size_t i;
+
+    memset(values, 0, n * sizeof(*values));
+    while (tlv.left > 0) {
+        if (!qdes_tlv_read(&tlv)) {
+            return QDES_WIRE_BAD_TLV;
+        }
+        for (i = 0; i < n; i++) {
+            if (tlv.type == fields[i].type) {
+                if (values[i] || tlv.size != fields[i].size) {
+                    return QDES_WIRE_BAD_TLV;
+                }
+                values[i] = tlv.value;
+            }
+        }
+    }
+    for (i = 0; i < n; i++) {
+        if (!values[i]) {
+            return QDES_WIRE_BAD_TLV;
+        }
+    }
+    return QDES_WIRE_OK;
+}
+
 QdesWireResult qdes_control_decode_echo(QdesEcho *echo,
                                         const QdesWireHeader *header)
 {
-    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
-    bool nonce = false, observed = false;
+    static const Field fields[] = {
+        { QDES_WIRE_TLV_NONCE, 8 },
+        { QDES_WIRE_TLV_OBSERVED, ENDPOINT_SIZE },
+    };
+    const uint8_t *values[G_N_ELEMENTS(fields)];
+    QdesWireResult result;
 
     memset(echo, 0, sizeof(*echo));
     if (header->type == QDES_WIRE_ECHO &&
         header->payload_size < QDES_ECHO_SIZE - QDES_WIRE_HEADER_SIZE) {
         return QDES_WIRE_BAD_TLV;
     }
-    while (tlv.left > 0) {
-        if (!qdes_tlv_read(&tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        if (tlv.type == QDES_WIRE_TLV_NONCE) {
-            if (nonce || tlv.size != 8) {
-                return QDES_WIRE_BAD_TLV;
-            }
-            nonce = true;
-            echo->nonce = qdes_get_be64(tlv.value);
-        } else if (tlv.type == QDES_WIRE_TLV_OBSERVED) {
-            if (observed || tlv.size != ENDPOINT_SIZE) {
-                return QDES_WIRE_BAD_TLV;
-            }
-            observed = true;
-            echo->observed = get_endpoint(tlv.value);
-        }
+    result = read_fields(values, fields, G_N_ELEMENTS(fields), header);
+    if (result == QDES_WIRE_OK) {
+        echo->nonce = qdes_get_be64(values[0]);
+        echo->observed = get_endpoint(values[1]);
     }
-    return nonce && observed ? QDES_WIRE_OK : QDES_WIRE_BAD_TLV;
+    return result;
 }
 
 size_t qdes_control_encode_echo(uint8_t data[QDES_ECHO_SIZE],
@@ -204,54 +230,52 @@ G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 3 * QDES_TLV_HEADER_SIZE + 8 + 8 + 4 ==
 G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 2 * QDES_TLV_HEADER_SIZE + 8 + 16 ==
                 QDES_RESPONSE_SIZE);
 
-QdesWireResult qdes_control_decode_challenge(QdesChallenge *challenge,
-                                             const QdesWireHeader *header)
+static QdesWireResult decode_challenge(QdesChallenge *challenge,
+                                       const QdesWireHeader *header)
 {
-    static const struct {
-        size_t size;
-        QdesWireTlv type;
-        bool response, challenge;       /* mandatory in it */
-    } known[] = {
-        { 8, QDES_WIRE_TLV_NONCE, true, true },
-        { 8, QDES_WIRE_TLV_SESSION, false, true },
-        { 4, QDES_WIRE_TLV_AGE, false, true },
-        { 16, QDES_WIRE_TLV_NUMBERS, true, false },
+    static const Field fields[] = {
+        { QDES_WIRE_TLV_NONCE, 8 },
+        { QDES_WIRE_TLV_SESSION, 8 },
+        { QDES_WIRE_TLV_AGE, 4 },
     };
-    QdesTlv tlv = { .next = header->payload, .left = header->payload_size };
-    bool is_response = header->type == QDES_WIRE_RESPONSE;
-    const uint8_t *values[G_N_ELEMENTS(known)] = { NULL };
-    size_t i;
+    const uint8_t *values[G_N_ELEMENTS(fields)];
+    QdesWireResult result = read_fields(values, fields, G_N_ELEMENTS(fields),
+                                        header);
 
-    memset(challenge, 0, sizeof(*challenge));
-    while (tlv.left > 0) {
-        if (!qdes_tlv_read(&tlv)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-        for (i = 0; i < G_N_ELEMENTS(known); i++) {
-            if (tlv.type == known[i].type &&
-                (is_response ? known[i].response : known[i].challenge)) {
-                if (values[i] || tlv.size != known[i].size) {
-                    return QDES_WIRE_BAD_TLV;
-                }
-                values[i] = tlv.value;
-            }
-        }
-    }
-    for (i = 0; i < G_N_ELEMENTS(known); i++) {
-        if (!values[i] &&
-            (is_response ? known[i].response : known[i].challenge)) {
-            return QDES_WIRE_BAD_TLV;
-        }
-    }
-    challenge->nonce = qdes_get_be64(values[0]);
-    if (is_response) {
-        challenge->numbers[0] = qdes_get_be64(values[3]);
-        challenge->numbers[1] = qdes_get_be64(values[3] + 8);
-    } else {
+    if (result == QDES_WIRE_OK) {
+        challenge->nonce = qdes_get_be64(values[0]);
         challenge->session = qdes_get_be64(values[1]);
         challenge->age = qdes_get_be32(values[2]);
     }
-    return QDES_WIRE_OK;
+    return result;
+}
+
+static QdesWireResult decode_response(QdesChallenge *challenge,
+                                      const QdesWireHeader *header)
+{
+    static const Field fields[] = {
+        { QDES_WIRE_TLV_NONCE, 8 },
+        { QDES_WIRE_TLV_NUMBERS, 16 },
+    };
+    const uint8_t *values[G_N_ELEMENTS(fields)];
+    QdesWireResult result = read_fields(values, fields, G_N_ELEMENTS(fields),
+                                        header);
+
+    if (result == QDES_WIRE_OK) {
+        challenge->nonce = qdes_get_be64(values[0]);
+        challenge->numbers[0] = qdes_get_be64(values[1]);
+        challenge->numbers[1] = qdes_get_be64(values[1] + 8);
+    }
+    return result;
+}
+
+QdesWireResult qdes_control_decode_challenge(QdesChallenge *challenge,
+                                             const QdesWireHeader *header)
+{
+    memset(challenge, 0, sizeof(*challenge));
+    return header->type == QDES_WIRE_RESPONSE ?
+           decode_response(challenge, header) :
+           decode_challenge(challenge, header);
 }
 
 size_t qdes_control_encode_challenge(uint8_t data[QDES_CHALLENGE_SIZE],
