@@ -3,7 +3,8 @@
  * The command line of qdes-tap
  *
  * Tables, one for running a port and one for each sub-command, say
- * everything about each option: name, argument, where its value goes, help.
+ * everything about each option: name, argument, where its value goes, help, and
+ * whether it has to be given.
  * Parsing and --help both come from them; a test holds the man page against
  * --help.
  *
