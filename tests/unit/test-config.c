@@ -243,7 +243,7 @@ static const struct {
     { { .encap = "vxlan", .has_relay = true, .relay = true },
       "relay=on:", "use encap=qdes" },
     { { .encap = "vxvde", .has_relay = true, .relay = true },
-      "relay=on:", "which VXVDE does not have" },
+      "relay=on:", "VXVDE does not have" },
     { { .storm_control = "0" }, "storm-control=0:", "off, or 1 to" },
     { { .storm_control = "10000001" }, "storm-control=10000001:",
       "1 to 10000000" },

@@ -46,35 +46,40 @@ static bool parse_addr(QdesAddr *addr, const char *option, const char *text,
     return true;
 }
 
+/* Is @option @wanted, and not to be had with @encap for the reason @why? */
+static bool lacks(const QdesEncapsulation *encap, bool wanted,
+                  const char *option, const char *why, GError **errp)
+{
+    if (wanted && !encap->control) {
+        OPTION_ERROR(errp, "%s=on: %s %s; leave it out, or use encap=qdes",
+                     option, encap->title, why);
+        return true;
+    }
+    return false;
+}
+
 static bool check_encap(QdesConfig *config, const QdesOptions *options,
                         GError **errp)
 {
     const char *name = options->encap ? options->encap : qdes_encap_qdes.name;
     const QdesEncapsulation *encap = qdes_encap_find(name);
+    bool relay = options->has_relay && options->relay;
 
     if (!encap) {
         OPTION_ERROR(errp, "encap=%s: must be qdes, vxlan or vxvde", name);
         return false;
     }
-    if (options->has_superframes && options->superframes && !encap->control) {
-        OPTION_ERROR(errp, "superframes=on: %s cannot carry them; leave it "
-                     "out, or use encap=qdes", encap->title);
-        return false;
-    }
-    if (options->has_loop_guard && options->loop_guard && !encap->control) {
-        OPTION_ERROR(errp, "loop-guard=on: it tells its own kind by their "
-                     "HELLOs, which %s does not have; leave it out, or use "
-                     "encap=qdes", encap->title);
-        return false;
-    }
-    if (options->has_relay && options->relay && !encap->control) {
-        OPTION_ERROR(errp, "relay=on: peers ask for it in their HELLOs, which "
-                     "%s does not have; leave it out, or use encap=qdes",
-                     encap->title);
+    if (lacks(encap, options->has_superframes && options->superframes,
+              "superframes", "cannot carry them", errp) ||
+        lacks(encap, options->has_loop_guard && options->loop_guard,
+              "loop-guard", "does not have the HELLOs by which it tells its "
+              "own kind", errp) ||
+        lacks(encap, relay, "relay", "does not have the HELLOs in which peers "
+              "ask for it", errp)) {
         return false;
     }
     config->encap = encap;
-    config->relay = options->has_relay && options->relay;
+    config->relay = relay;
     config->superframes = encap->control &&
                           (!options->has_superframes || options->superframes);
     return true;
