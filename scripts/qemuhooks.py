@@ -203,7 +203,7 @@ summary_info += {'QDES support':      have_qdes}
     "                use 'name=text' for how other ports show this one\\n"
     "                (default=the name of the guest, or str)\\n"
     "                use 'ageing=seconds' to forget MAC addresses that are not heard\\n"
-    "                (default=300), 'max-macs=n' to bound their number (default=8192),\\n"
+    "                (default=300), 'max-macs=n' to bound their number (default=32768),\\n"
     "                'learning=off' to flood everything, 'unknown-unicast=drop' to\\n"
     "                flood no unicast\\n"
     "                use 'storm-control=n' to flood no more than n frames per second\\n"
@@ -294,7 +294,7 @@ summary_info += {'QDES support':      have_qdes}
 
     ``max-macs=n``
         MAC addresses that are remembered at most, those of peers and of
-        the guest. Default is 8192.
+        the guest. Default is 32768.
 
     ``learning=on|off``
         With off, everything is flooded. Default is on.
