@@ -347,7 +347,8 @@ summary_info += {'QDES support':      have_qdes}
     ``superframes=on|off``
         Where the path between two ports carries more than the guest's
         MTU, as loopback and jumbo frames do, leave whole what TCP and
-        UDP offloads put together. Default is on.
+        UDP offloads put together. Default is on; with ``vxlan`` and
+        ``vxvde``, which cannot carry that, off.
 
     ``relay=on|off``
         Pass frames between peers that cannot reach each other, as two

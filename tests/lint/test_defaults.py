@@ -50,3 +50,11 @@ def test_documented_default(text, option):
                       CONFIG, re.MULTILINE)[1]
     after, mark = text(option)
     assert re.search(mark + r'(\d+)', after)[1] == value
+
+
+def test_documented_request():
+    """The manual tells how long a request of the control socket may be."""
+    header = (ROOT / 'tools/qdes-tap/request.h').read_text()
+    value = re.search(r'^#define REQUEST_MAX (\d+)', header, re.MULTILINE)[1]
+    assert re.search(r'one line, of at most (\d+) bytes',
+                     words('docs/qdes-tap.1'))[1] == value

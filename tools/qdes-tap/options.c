@@ -91,7 +91,8 @@ static const OptionDef run_options[] = {
       "many datagrams in one socket call (default: on)" },
     { KIND_SWITCH, "superframes", "on|off", FABRIC(superframes),
       FABRIC(has_superframes),
-      "leave superframes whole where the path has room (default: on)" },
+      "leave superframes whole where the path has room (default: on with "
+      "--encap qdes, else off)" },
     { KIND_SWITCH, "relay", "on|off", FABRIC(relay), FABRIC(has_relay),
       "pass frames between peers that cannot reach each other (default: "
       "off)" },
@@ -116,7 +117,8 @@ static const OptionDef run_options[] = {
       "off)" },
     { KIND_SWITCH, "loop-guard", "on|off", FABRIC(loop_guard),
       FABRIC(has_loop_guard),
-      "block the port when another one is on the same LAN (default: on)" },
+      "block the port when another one is on the same LAN (default: on with "
+      "--encap qdes, else off)" },
 
     { KIND_SECTION, .help = "Port security" },
     { KIND_LIST, "mac", "MAC", AT(macs), 0,
@@ -132,7 +134,7 @@ static const OptionDef run_options[] = {
 
     { KIND_SECTION, .help = "Watching" },
     { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "answer \"qdes-tap status\" on this Unix socket" },
+      "answer \"qdes-tap status\" and the like on this Unix socket" },
     { KIND_TEXT, "pcap", "FILE|-", AT(pcap), 0,
       "write the frames that cross the port to FILE or stdout" },
     { KIND_TEXT, "pcap-filter", "EXPR", AT(pcap_filter), 0,
@@ -489,7 +491,7 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
     }
     if (options->pcap_filter && !options->pcap) {
         g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
-                    "--pcap-filter=%s filters nothing without --pcap",
+                    "--pcap-filter=%s: filters nothing without --pcap FILE",
                     options->pcap_filter);
         return false;
     }
