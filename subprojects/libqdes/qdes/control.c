@@ -230,52 +230,38 @@ G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 3 * QDES_TLV_HEADER_SIZE + 8 + 8 + 4 ==
 G_STATIC_ASSERT(QDES_WIRE_HEADER_SIZE + 2 * QDES_TLV_HEADER_SIZE + 8 + 16 ==
                 QDES_RESPONSE_SIZE);
 
-static QdesWireResult decode_challenge(QdesChallenge *challenge,
-                                       const QdesWireHeader *header)
+QdesWireResult qdes_control_decode_challenge(QdesChallenge *challenge,
+                                             const QdesWireHeader *header)
 {
-    static const Field fields[] = {
+    static const Field asks[] = {
         { QDES_WIRE_TLV_NONCE, 8 },
         { QDES_WIRE_TLV_SESSION, 8 },
         { QDES_WIRE_TLV_AGE, 4 },
     };
-    const uint8_t *values[G_N_ELEMENTS(fields)];
-    QdesWireResult result = read_fields(values, fields, G_N_ELEMENTS(fields),
-                                        header);
-
-    if (result == QDES_WIRE_OK) {
-        challenge->nonce = qdes_get_be64(values[0]);
-        challenge->session = qdes_get_be64(values[1]);
-        challenge->age = qdes_get_be32(values[2]);
-    }
-    return result;
-}
-
-static QdesWireResult decode_response(QdesChallenge *challenge,
-                                      const QdesWireHeader *header)
-{
-    static const Field fields[] = {
+    static const Field answers[] = {
         { QDES_WIRE_TLV_NONCE, 8 },
         { QDES_WIRE_TLV_NUMBERS, 16 },
     };
-    const uint8_t *values[G_N_ELEMENTS(fields)];
-    QdesWireResult result = read_fields(values, fields, G_N_ELEMENTS(fields),
-                                        header);
+    bool is_response = header->type == QDES_WIRE_RESPONSE;
+    const uint8_t *values[MAX(G_N_ELEMENTS(asks), G_N_ELEMENTS(answers))];
+    QdesWireResult result =
+        is_response ? read_fields(values, answers, G_N_ELEMENTS(answers),
+                                  header)
+                    : read_fields(values, asks, G_N_ELEMENTS(asks), header);
 
-    if (result == QDES_WIRE_OK) {
-        challenge->nonce = qdes_get_be64(values[0]);
+    memset(challenge, 0, sizeof(*challenge));
+    if (result != QDES_WIRE_OK) {
+        return result;
+    }
+    challenge->nonce = qdes_get_be64(values[0]);
+    if (is_response) {
         challenge->numbers[0] = qdes_get_be64(values[1]);
         challenge->numbers[1] = qdes_get_be64(values[1] + 8);
+    } else {
+        challenge->session = qdes_get_be64(values[1]);
+        challenge->age = qdes_get_be32(values[2]);
     }
-    return result;
-}
-
-QdesWireResult qdes_control_decode_challenge(QdesChallenge *challenge,
-                                             const QdesWireHeader *header)
-{
-    memset(challenge, 0, sizeof(*challenge));
-    return header->type == QDES_WIRE_RESPONSE ?
-           decode_response(challenge, header) :
-           decode_challenge(challenge, header);
+    return QDES_WIRE_OK;
 }
 
 size_t qdes_control_encode_challenge(uint8_t data[QDES_CHALLENGE_SIZE],
