@@ -23,19 +23,16 @@
     (QEMU_VERSION_MAJOR > (major) ||                                    \
      (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
 
-/* An optional string (or struct) of a QAPI type, or argument of a command: up
- * to 7.2 it has a flag beside it. */
+/* An optional string or struct of a QAPI type, or string as argument of a
+ * command: up to 7.2 it has a flag beside it. */
 #if !QDES_QEMU_SINCE(8, 0)
-#define QDES_QAPI_SET_STR(object, member, value) \
+#define QDES_QAPI_SET(object, member, value) \
     ((object)->has_##member = true, (object)->member = (value))
 #define QDES_QAPI_OPTIONAL_STR(name) bool has_##name, const char *name
-#define QDES_QAPI_SET_PTR(object, member) \
-    ((object)->has_##member = (object)->member != NULL)
 #else
-#define QDES_QAPI_SET_STR(object, member, value) \
+#define QDES_QAPI_SET(object, member, value) \
     ((object)->member = (value))
 #define QDES_QAPI_OPTIONAL_STR(name) const char *name
-#define QDES_QAPI_SET_PTR(object, member) ((void)0)
 #endif
 
 /*

@@ -89,7 +89,7 @@ static QdesListedPeerList *seeds_info(const QdesStatus *status)
         info->state = qapi_enum_parse(&QdesListedState_lookup, seed->state, -1,
                                       &error_abort);
         if (seed->error) {
-            QDES_QAPI_SET_STR(info, error, g_strdup(seed->error));
+            QDES_QAPI_SET(info, error, g_strdup(seed->error));
         }
         info->since_ms = seed->since_ms;
         for (j = 0; j < seed->n_addresses; j++) {
@@ -101,19 +101,14 @@ static QdesListedPeerList *seeds_info(const QdesStatus *status)
     return list;
 }
 
-/* NULL where it is not sealed. */
 static QdesSealInfo *seal_info(const QdesStatusSeal *seal)
 {
-    QdesSealInfo *info;
+    QdesSealInfo *info = g_new0(QdesSealInfo, 1);
 
-    if (!seal->sealed) {
-        return NULL;
-    }
-    info = g_new0(QdesSealInfo, 1);
     info->cipher = g_strdup(seal->cipher);
     info->key = g_strdup_printf("%08" PRIx32, seal->key_id);
     if (seal->changing) {
-        QDES_QAPI_SET_STR(info, old_key,
+        QDES_QAPI_SET(info, old_key,
                           g_strdup_printf("%08" PRIx32, seal->old_key_id));
     }
     info->flooding_old = seal->flooding_old;
@@ -134,7 +129,7 @@ static QdesUnreachableList *missed_info(const QdesStatus *status)
         info->instance = g_strdup_printf("%016" PRIx64, missed->instance);
         info->address = addr_str(&missed->address);
         if (missed->relayed) {
-            QDES_QAPI_SET_STR(info, relay, addr_str(&missed->relay));
+            QDES_QAPI_SET(info, relay, addr_str(&missed->relay));
         }
         QAPI_LIST_APPEND(tail, info);
     }
@@ -174,7 +169,7 @@ static QdesMacInfoList *fdb_info(const QdesStatus *status)
         info->local = entry->local;
         info->q_static = entry->fixed;
         if (!entry->local) {
-            QDES_QAPI_SET_STR(info, peer, addr_str(&entry->peer));
+            QDES_QAPI_SET(info, peer, addr_str(&entry->peer));
         }
         info->age_ms = entry->age_ms;
         info->moves = entry->moves;
@@ -214,15 +209,16 @@ static void query_one(NetClientState *nc, const QdesStatus *status,
     info->vnet_hdr = status->vnet_hdr;
     info->gso = status->gso;
     if (status->blocked_by_loop) {
-        QDES_QAPI_SET_STR(info, blocked_by_loop,
+        QDES_QAPI_SET(info, blocked_by_loop,
                           g_strdup(status->loop_name));
     }
-    info->seal = seal_info(&status->seal);
-    QDES_QAPI_SET_PTR(info, seal);
+    if (status->seal.sealed) {
+        QDES_QAPI_SET(info, seal, seal_info(&status->seal));
+    }
     info->relay = status->relay;
     info->relay_pairs = status->relay_pairs;
     if (status->portsec) {
-        QDES_QAPI_SET_STR(info, port_security, portsec_info(status->portsec));
+        QDES_QAPI_SET(info, port_security, portsec_info(status->portsec));
     }
     info->seeds = seeds_info(status);
     info->unreachable = missed_info(status);

@@ -45,6 +45,10 @@ local TYPES = {
 }
 
 local CSUM_PARTIAL, SEALED, SUPERFRAME, RELAYED = 0x01, 0x02, 0x04, 0x08
+local FLAGS = {
+    { CSUM_PARTIAL, "CSUM_PARTIAL" }, { SEALED, "SEALED" },
+    { SUPERFRAME, "SUPERFRAME" }, { RELAYED, "RELAYED" },
+}
 
 local INSTANCE, CAPABILITIES, MTU, NAME, HOLD_TIME = 1, 2, 3, 4, 5
 local TLV_PEERS, NONCE, OBSERVED, GROUP_HEARD, DIGEST = 6, 7, 8, 10, 11
@@ -57,7 +61,6 @@ local TLVS = {
     [9] = "PADDING", [10] = "GROUP-HEARD", [11] = "DIGEST",
     [12] = "RELAY-FOR", [13] = "KNOWN", [16] = "SESSION", [17] = "KEYS",
     [18] = "AGE", [19] = "NUMBERS",
-    [16] = "SESSION", [17] = "KEYS", [18] = "AGE", [19] = "NUMBERS",
 }
 -- Shortest and longest value of the TLVs that version 1 defines.
 local HELLO_TLVS = {
@@ -457,17 +460,10 @@ local function add_header(tree, tvb, h)
     flags:add(f.flags_relayed, tvb(3, 1))
     flags:add(f.flags_reserved, tvb(3, 1))
     local names = {}
-    if has_bit(h.flags, CSUM_PARTIAL) then
-        names[#names + 1] = "CSUM_PARTIAL"
-    end
-    if has_bit(h.flags, SEALED) then
-        names[#names + 1] = "SEALED"
-    end
-    if has_bit(h.flags, SUPERFRAME) then
-        names[#names + 1] = "SUPERFRAME"
-    end
-    if has_bit(h.flags, RELAYED) then
-        names[#names + 1] = "RELAYED"
+    for _, flag in ipairs(FLAGS) do
+        if has_bit(h.flags, flag[1]) then
+            names[#names + 1] = flag[2]
+        end
     end
     if #names > 0 then
         flags:append_text(" (" .. table.concat(names, ", ") .. ")")

@@ -18,11 +18,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'scripts/qemu-overlay'
+HOOKS = ROOT / 'scripts/qemuhooks.py'
 
 
 def load():
     """The script as a module, with nothing written beside it."""
     sys.dont_write_bytecode = True
+    sys.path.insert(0, str(SCRIPT.parent))
     loader = importlib.machinery.SourceFileLoader('qemu_overlay', str(SCRIPT))
     spec = importlib.util.spec_from_loader('qemu_overlay', loader)
     module = importlib.util.module_from_spec(spec)
@@ -248,9 +250,10 @@ def test_another_version_of_the_overlay(tree, tmp_path):
     before = contents(tree)
     old = tmp_path / 'old'
     (old / 'scripts').mkdir(parents=True)
-    text = SCRIPT.read_text()
+    shutil.copy(SCRIPT, old / 'scripts')
+    text = HOOKS.read_text()
     assert 'void hmp_info_qdes' in text
-    (old / 'scripts/qemu-overlay').write_text(
+    (old / 'scripts/qemuhooks.py').write_text(
         text.replace('void hmp_info_qdes', 'void hmp_info_qdes_of_old')
         .replace("    'net/qdes.c',\n", "    'net/qdes.c',\n"
                  "    'net/qdes-of-old.c',\n"))

@@ -125,13 +125,24 @@ def test_refused(host, tmp_path, secrets):
                     '4096; make one with head -c 32 /dev/urandom | base64')
     line = refused(host, '--tap', 'tap0', '--secret-file', tmp_path / 'none')
     assert 'No such file' in line
+    long = tmp_path / 'long'
+    long.write_text(5000 * 'x')
+    long.chmod(0o600)
+    line = refused(host, '--tap', 'tap0', '--secret-file', long)
+    assert line.startswith(f'--secret-file={long}: has more than 4096 bytes')
     line = refused(host, '--tap', 'tap0', '--secret-old-file', secrets[0])
-    assert 'there is no secret=' in line
+    assert line.startswith(f'--secret-old-file={secrets[0]}: there is no new ')
+    same = ('--secret-file', secrets[0], '--secret-old-file', secrets[0])
+    for args in ('--tap', 'tap0'), ('set-secret',):
+        line = refused(host, *args, *same)
+        assert line == (f'--secret-old-file={secrets[0]}: is the same as the '
+                        'new secret; leave it out')
     line = refused(host, '--tap', 'tap0', '--encap', 'vxlan',
                    '--secret-file', secrets[0])
-    assert 'VXLAN cannot be sealed' in line
+    assert line.startswith(f'--secret-file={secrets[0]}: VXLAN cannot be '
+                           'sealed; ')
     line = refused(host, '--tap', 'tap0', '--cipher', 'aes-256-gcm')
-    assert 'without secret=' in line
+    assert 'without a secret nothing is sealed' in line
     line = refused(host, '--tap', 'tap0', '--cipher', 'rot13',
                    '--secret-file', secrets[0])
     assert 'cipher=rot13' in line

@@ -249,7 +249,7 @@ def test_bad_value(host, tmp_path, name, value, remedy):
 def test_bad_mac(host):
     line = taptool.refused(host, '--tap', 'tap0', '--mac', '02:00:00:00:00:01',
                            '--mac', '02:00:00:00:00:1')
-    assert 'mac.1=02:00:00:00:00:1: not a MAC address' in line
+    assert line.startswith('--mac=02:00:00:00:00:1: not a MAC address; give')
     assert 'max-local-macs=1: 2 MAC addresses are listed' in taptool.refused(
         host, '--tap', 'tap0', '--mac', '02:00:00:00:00:01', '--mac',
         '02:00:00:00:00:02', '--max-local-macs', '1')

@@ -73,6 +73,8 @@ static const struct {
     { "a..b", "neither an address nor a DNS name" },
     { ".", "not an IP address" },
     { "a b", "neither an address nor a DNS name" },
+    { "--quiet", "neither an address nor a DNS name" },
+    { "a.-b", "neither an address nor a DNS name" },
     { "h\xc3\xb6st", "neither an address nor a DNS name" },
     { "_qdes._tcp.example", "not a service over UDP" },
     { "_qdes", "not a service over UDP" },

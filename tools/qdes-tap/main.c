@@ -68,19 +68,30 @@ static void occupy_standard_fds(void)
 }
 
 /*
- * libqdes knows options without the dashes, and lists with numbers, as QEMU
- * has them.  Returns how many bytes of @message are an option's name, and
- * the name that it has here.
+ * libqdes knows options without the dashes, by the names that QEMU has for
+ * them, and what can be repeated here is a list with numbers there.  Returns
+ * how many bytes of @message are an option, 0: it begins with none, and the
+ * option that this is here, for the caller to free.
  */
-static size_t find_option(const char *message, const char **name)
+static size_t find_option(const char *message, char **option)
 {
+    static const char *const others[][2] = {
+        { "peers", "peer" },
+        { "secret", "secret-file" },
+        { "secret-old", "secret-old-file" },
+    };
     size_t length = strspn(message, "abcdefghijklmnopqrstuvwxyz-");
+    size_t i;
 
-    *name = message;
-    if (length == strlen("peers") && g_str_has_prefix(message, "peers")) {
-        *name = "peer";
-        length += strspn(message + length, ".0123456789");
+    *option = g_strndup(message, length);
+    for (i = 0; i < G_N_ELEMENTS(others); i++) {
+        if (g_str_equal(*option, others[i][0])) {
+            g_free(*option);
+            *option = g_strdup(others[i][1]);
+            break;
+        }
     }
+    length += strspn(message + length, ".0123456789");
     return message[length] == '=' || message[length] == ':' ? length : 0;
 }
 
@@ -88,20 +99,28 @@ static size_t find_option(const char *message, const char **name)
 static int fail(GError *err)
 {
     int status = EXIT_FAILED;
-    const char *name;
-    size_t length = find_option(err->message, &name);
+    char *option;
+    size_t length = find_option(err->message, &option);
 
     if (g_error_matches(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE)) {
         log_error("%s; see qdes-tap --help", err->message);
         status = EXIT_USAGE;
     } else if (err->domain == QDES_ERROR && length > 0) {
-        log_error("--%.*s%s", (int)MIN(length, strlen(name)), name,
-                  err->message + length);
+        log_error("--%s%s", option, err->message + length);
     } else {
         log_error("%s", err->message);
     }
+    g_free(option);
     g_error_free(err);
     return status;
+}
+
+static bool read_secrets(const Options *options, QdesSecret *secret,
+                         QdesSecret *secret_old, GError **errp)
+{
+    return secret_read(secret, "secret-file", options->secret_file, errp) &&
+           secret_read(secret_old, "secret-old-file",
+                       options->secret_old_file, errp);
 }
 
 /* Check all that can be checked without beginning anything. */
@@ -112,10 +131,8 @@ static bool check_options(Program *program, Options *options, GError **errp)
     bool ok;
 
     if (!tap_check_name(options->tap, errp) ||
-        !secret_read(&options->fabric.secret, "secret-file",
-                     options->secret_file, errp) ||
-        !secret_read(&options->fabric.secret_old, "secret-old-file",
-                     options->secret_old_file, errp)) {
+        !read_secrets(options, &options->fabric.secret,
+                      &options->fabric.secret_old, errp)) {
         return false;
     }
     if (gethostname(host, sizeof(host)) == 0) {
@@ -384,6 +401,25 @@ static int run_port(Options *options)
     return status;
 }
 
+/* What a port would refuse is refused here, where files have names. */
+static int change_port(Options *options)
+{
+    Request *request = &options->request;
+    GError *err = NULL;
+    int status;
+
+    if (read_secrets(options, &request->secret, &request->secret_old, &err) &&
+        qdes_config_check_secrets(&request->secret, &request->secret_old,
+                                  &err)) {
+        status = change_client(options->control, request);
+    } else {
+        status = fail(err);
+    }
+    secret_wipe(&request->secret);
+    secret_wipe(&request->secret_old);
+    return status;
+}
+
 static int print(const char *text)
 {
     if (fputs(text, stdout) == EOF || fflush(stdout) == EOF) {
@@ -423,16 +459,7 @@ int main(int argc, char **argv)
         break;
     case OPTIONS_CHANGE:
         signal(SIGPIPE, SIG_IGN);
-        if (secret_read(&options.request.secret, "secret-file",
-                        options.secret_file, &err) &&
-            secret_read(&options.request.secret_old, "secret-old-file",
-                        options.secret_old_file, &err)) {
-            status = change_client(options.control, &options.request);
-        } else {
-            status = fail(err);
-        }
-        secret_wipe(&options.request.secret);
-        secret_wipe(&options.request.secret_old);
+        status = change_port(&options);
         break;
     case OPTIONS_RUN:
         status = run_port(&options);

@@ -12,8 +12,7 @@
 typedef enum OptionKind {
     KIND_SECTION,               /* a headline of --help, no option */
     KIND_TEXT,
-    KIND_PEER,                  /* may be given again, for one more */
-    KIND_MAC,                   /* the same */
+    KIND_LIST,                  /* may be given again, for one more */
     KIND_NUMBER,
     KIND_SIZE,                  /* a number of bytes */
     KIND_SWITCH,                /* on or off */
@@ -27,15 +26,24 @@ typedef struct OptionDef {
     size_t value;               /* offset in Options */
     size_t given;               /* offset in Options of the has_, 0: none */
     const char *help;
+    const char *what;           /* what is missing without it; NULL: nothing */
 } OptionDef;
 
 #define AT(member) offsetof(Options, member)
 #define FABRIC(member) AT(fabric.member)
 
+/* What all sub-commands that change something have, and the table's end. */
+#define CHANGE_OPTIONS                                                  \
+    { KIND_TEXT, "control", "PATH", AT(control), 0,                     \
+      "the socket of the port (default: as for status)" },              \
+    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },                     \
+    { 0 }
+
 static const OptionDef run_options[] = {
     { KIND_SECTION, .help = "The port" },
     { KIND_TEXT, "tap", "NAME", AT(tap), 0,
-      "the TAP device, made if there is none; mandatory" },
+      "the TAP device, made if there is none",
+      "TAP device" },
     { KIND_TEXT, "name", "TEXT", FABRIC(name), 0,
       "how peers' tables show this port (default: HOSTNAME:NAME)" },
     { KIND_TEXT, "user", "NAME", AT(user), 0,
@@ -48,7 +56,7 @@ static const OptionDef run_options[] = {
     { KIND_TEXT, "mcast", "ADDR[:PORT]", FABRIC(mcast), 0,
       "multicast group to join, or off (default: " QDES_DEFAULT_GROUP ":"
       G_STRINGIFY(QDES_DEFAULT_PORT) ")" },
-    { KIND_PEER, "peer", "HOST[:PORT]", 0, 0,
+    { KIND_LIST, "peer", "HOST[:PORT]", AT(peers), 0,
       "a peer that the group does not reach, by address or name; repeatable "
       "(default port: " G_STRINGIFY(QDES_DEFAULT_PORT) ")" },
     { KIND_NUMBER, "netid", "N", FABRIC(netid), FABRIC(has_netid),
@@ -83,7 +91,8 @@ static const OptionDef run_options[] = {
       "many datagrams in one socket call (default: on)" },
     { KIND_SWITCH, "superframes", "on|off", FABRIC(superframes),
       FABRIC(has_superframes),
-      "leave superframes whole where the path has room (default: on)" },
+      "leave superframes whole where the path has room (default: on with "
+      "--encap qdes, else off)" },
     { KIND_SWITCH, "relay", "on|off", FABRIC(relay), FABRIC(has_relay),
       "pass frames between peers that cannot reach each other (default: "
       "off)" },
@@ -108,10 +117,11 @@ static const OptionDef run_options[] = {
       "off)" },
     { KIND_SWITCH, "loop-guard", "on|off", FABRIC(loop_guard),
       FABRIC(has_loop_guard),
-      "block the port when another one is on the same LAN (default: on)" },
+      "block the port when another one is on the same LAN (default: on with "
+      "--encap qdes, else off)" },
 
     { KIND_SECTION, .help = "Port security" },
-    { KIND_MAC, "mac", "MAC", 0, 0,
+    { KIND_LIST, "mac", "MAC", AT(macs), 0,
       "a MAC address that frames from the TAP may have, and no peer; "
       "repeatable (default: they may have any)" },
     { KIND_NUMBER, "max-local-macs", "N", FABRIC(max_local_macs),
@@ -124,7 +134,7 @@ static const OptionDef run_options[] = {
 
     { KIND_SECTION, .help = "Watching" },
     { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "answer \"qdes-tap status\" on this Unix socket" },
+      "answer \"qdes-tap status\" and the like on this Unix socket" },
     { KIND_TEXT, "pcap", "FILE|-", AT(pcap), 0,
       "write the frames that cross the port to FILE or stdout" },
     { KIND_TEXT, "pcap-filter", "EXPR", AT(pcap_filter), 0,
@@ -151,23 +161,19 @@ static const OptionDef status_options[] = {
 static const OptionDef fdb_add_options[] = {
     { KIND_SECTION, .help = "qdes-tap fdb-add" },
     { KIND_TEXT, "mac", "MAC", AT(request.mac), 0,
-      "the MAC address whose place is known; mandatory" },
+      "the MAC address whose place is known",
+      "MAC address" },
     { KIND_TEXT, "peer", "ADDR:PORT", AT(request.peer), 0,
       "the peer that has it (default: it is on this side)" },
-    { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "the socket of the port (default: as for status)" },
-    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
-    { 0 }
+    CHANGE_OPTIONS
 };
 
 static const OptionDef fdb_del_options[] = {
     { KIND_SECTION, .help = "qdes-tap fdb-del" },
     { KIND_TEXT, "mac", "MAC", AT(request.mac), 0,
-      "the MAC address that fdb-add was told; mandatory" },
-    { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "the socket of the port (default: as for status)" },
-    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
-    { 0 }
+      "the MAC address that fdb-add was told",
+      "MAC address" },
+    CHANGE_OPTIONS
 };
 
 static const OptionDef fdb_flush_options[] = {
@@ -178,42 +184,33 @@ static const OptionDef fdb_flush_options[] = {
       "only those of this peer" },
     { KIND_FLAG, "static", NULL, AT(request.statics), 0,
       "what fdb-add was told, too" },
-    { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "the socket of the port (default: as for status)" },
-    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
-    { 0 }
+    CHANGE_OPTIONS
 };
 
 static const OptionDef peer_add_options[] = {
     { KIND_SECTION, .help = "qdes-tap peer-add" },
     { KIND_TEXT, "peer", "HOST[:PORT]", AT(request.peer), 0,
-      "a peer to list, as when the port is started; mandatory" },
-    { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "the socket of the port (default: as for status)" },
-    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
-    { 0 }
+      "a peer to list, as when the port is started",
+      "peer" },
+    CHANGE_OPTIONS
 };
 
 static const OptionDef peer_del_options[] = {
     { KIND_SECTION, .help = "qdes-tap peer-del" },
     { KIND_TEXT, "peer", "HOST[:PORT]", AT(request.peer), 0,
-      "a listed peer to strike off the list; mandatory" },
-    { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "the socket of the port (default: as for status)" },
-    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
-    { 0 }
+      "a listed peer to strike off the list",
+      "peer" },
+    CHANGE_OPTIONS
 };
 
 static const OptionDef set_secret_options[] = {
     { KIND_SECTION, .help = "qdes-tap set-secret" },
     { KIND_TEXT, "secret-file", "FILE", AT(secret_file), 0,
-      "what seals the fabric from now on; mandatory" },
+      "what seals the fabric from now on",
+      "secret" },
     { KIND_TEXT, "secret-old-file", "FILE", AT(secret_old_file), 0,
       "what seals it for those that have no other yet" },
-    { KIND_TEXT, "control", "PATH", AT(control), 0,
-      "the socket of the port (default: as for status)" },
-    { KIND_FLAG, "help", NULL, AT(help), 0, NULL },
-    { 0 }
+    CHANGE_OPTIONS
 };
 
 static const struct {
@@ -338,6 +335,14 @@ static bool bad_number(const char *option, const char *text,
     return false;
 }
 
+static char *keep(Options *options, const char *text)
+{
+    char *copy = g_strdup(text);
+
+    g_ptr_array_add(options->strings, copy);
+    return copy;
+}
+
 static gboolean take_value(const char *option, const char *text, void *data,
                            GError **errp)
 {
@@ -345,29 +350,13 @@ static gboolean take_value(const char *option, const char *text, void *data,
     const char *name = g_str_equal(option, "-h") ? "help" : option + 2;
     const OptionDef *def = find_option(state->table, name);
     char *at = (char *)state->options + def->value;
-    char *copy;
 
     switch (def->kind) {
     case KIND_TEXT:
-        copy = g_strdup(text);
-        g_ptr_array_add(state->options->strings, copy);
-        *(const char **)at = copy;
+        *(const char **)at = keep(state->options, text);
         break;
-    case KIND_PEER:
-        copy = g_strdup(text);
-        g_ptr_array_add(state->options->strings, copy);
-        g_ptr_array_add(state->options->peers, copy);
-        state->options->fabric.peers =
-            (const char *const *)state->options->peers->pdata;
-        state->options->fabric.n_peers = state->options->peers->len;
-        break;
-    case KIND_MAC:
-        copy = g_strdup(text);
-        g_ptr_array_add(state->options->strings, copy);
-        g_ptr_array_add(state->options->macs, copy);
-        state->options->fabric.macs =
-            (const char *const *)state->options->macs->pdata;
-        state->options->fabric.n_macs = state->options->macs->len;
+    case KIND_LIST:
+        g_ptr_array_add(*(GPtrArray **)at, keep(state->options, text));
         break;
     case KIND_NUMBER:
         if (!options_parse_number(text, (int64_t *)at)) {
@@ -447,6 +436,21 @@ static bool parse_by_table(Options *options, const OptionDef *table,
     return ok;
 }
 
+static bool check_mandatory(const Options *options, const OptionDef *table,
+                            GError **errp)
+{
+    for (; !is_end(table); table++) {
+        if (table->what &&
+            !*(const char *const *)((const char *)options + table->value)) {
+            g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
+                        "which %s? give --%s %s", table->what, table->name,
+                        table->arg);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool options_parse(Options *options, int argc, char **argv, GError **errp)
 {
     const OptionDef *table = run_options;
@@ -478,37 +482,16 @@ bool options_parse(Options *options, int argc, char **argv, GError **errp)
         options->mode = OPTIONS_VERSION;
         return true;
     }
-    if ((options->request.command == REQUEST_PEER_ADD ||
-         options->request.command == REQUEST_PEER_DEL) &&
-        !options->request.peer) {
-        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
-                    "which peer? give --peer HOST");
-        return false;
-    }
-    if ((options->request.command == REQUEST_FDB_ADD ||
-         options->request.command == REQUEST_FDB_DEL) &&
-        !options->request.mac) {
-        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
-                    "which MAC address? give --mac MAC");
-        return false;
-    }
-    if (options->request.command == REQUEST_SET_SECRET &&
-        !options->secret_file) {
-        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
-                    "which secret? give --secret-file FILE");
-        return false;
-    }
-    if (is_sub) {
-        return true;
-    }
-    if (!options->tap) {
-        g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
-                    "which TAP device? give --tap NAME");
+    options->fabric.peers = (const char *const *)options->peers->pdata;
+    options->fabric.n_peers = options->peers->len;
+    options->fabric.macs = (const char *const *)options->macs->pdata;
+    options->fabric.n_macs = options->macs->len;
+    if (!check_mandatory(options, table, errp)) {
         return false;
     }
     if (options->pcap_filter && !options->pcap) {
         g_set_error(errp, OPTIONS_ERROR, OPTIONS_ERROR_USAGE,
-                    "--pcap-filter=%s filters nothing without --pcap",
+                    "--pcap-filter=%s: filters nothing without --pcap FILE",
                     options->pcap_filter);
         return false;
     }
@@ -553,6 +536,7 @@ static void help_table(GString *help, const OptionDef *table)
     for (; !is_end(table); table++) {
         size_t start = help->len;
         size_t column;
+        char *text;
 
         if (table->kind == KIND_SECTION) {
             g_string_append_printf(help, "\n%s:\n", table->help);
@@ -569,7 +553,10 @@ static void help_table(GString *help, const OptionDef *table)
             g_string_append_c(help, '\n');
             column = 0;
         }
-        help_wrap(help, column, table->help);
+        text = g_strconcat(table->help, table->what ? "; mandatory" : NULL,
+                           NULL);
+        help_wrap(help, column, text);
+        g_free(text);
     }
 }
 

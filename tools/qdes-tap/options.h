@@ -3,9 +3,9 @@
  * The command line of qdes-tap
  *
  * Tables, one for running a port and one for each sub-command, say
- * everything about each option: name, argument, where its value goes, help.
- * Parsing and --help both come from them; a test holds the man page against
- * --help.
+ * everything about each option: name, argument, where its value goes, help,
+ * and whether it has to be given.  Parsing and --help both come from them; a
+ * test holds the man page against --help.
  *
  * Only the form of a value is checked here (a number is a number, a switch is
  * on or off).  Which numbers and addresses make sense is libqdes' business,

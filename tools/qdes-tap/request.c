@@ -18,6 +18,18 @@ enum {
 
 static const struct {
     const char *name;
+    int which;                  /* ARG_ */
+    GType type;
+} arguments[] = {
+    { "mac", ARG_MAC, G_TYPE_STRING },
+    { "peer", ARG_PEER, G_TYPE_STRING },
+    { "static", ARG_STATIC, G_TYPE_BOOLEAN },
+    { "secret", ARG_SECRET, G_TYPE_STRING },
+    { "secret-old", ARG_SECRET_OLD, G_TYPE_STRING },
+};
+
+static const struct {
+    const char *name;
     int takes, needs;           /* masks of ARG_ */
 } commands[] = {
     [REQUEST_QUERY_QDES] = { "query-qdes" },
@@ -357,32 +369,40 @@ static bool take_secret(QdesSecret *secret, JsonNode *value)
     return ok;
 }
 
+static bool take_value(Request *request, int which, JsonNode *value)
+{
+    switch (which) {
+    case ARG_MAC:
+        request->mac = json_node_dup_string(value);
+        return true;
+    case ARG_PEER:
+        request->peer = json_node_dup_string(value);
+        return true;
+    case ARG_STATIC:
+        request->statics = json_node_get_boolean(value);
+        return true;
+    case ARG_SECRET:
+        return take_secret(&request->secret, value);
+    case ARG_SECRET_OLD:
+        return take_secret(&request->secret_old, value);
+    default:
+        g_assert_not_reached();
+    }
+}
+
 /* Take one argument.  Returns which, or 0 when it is none of @takes. */
 static int take_argument(Request *request, int takes, const char *name,
                          JsonNode *value)
 {
-    if ((takes & ARG_MAC) && g_str_equal(name, "mac") &&
-        holds(value, G_TYPE_STRING)) {
-        request->mac = json_node_dup_string(value);
-        return ARG_MAC;
-    }
-    if ((takes & ARG_PEER) && g_str_equal(name, "peer") &&
-        holds(value, G_TYPE_STRING)) {
-        request->peer = json_node_dup_string(value);
-        return ARG_PEER;
-    }
-    if ((takes & ARG_SECRET) && g_str_equal(name, "secret") &&
-        holds(value, G_TYPE_STRING)) {
-        return take_secret(&request->secret, value) ? ARG_SECRET : 0;
-    }
-    if ((takes & ARG_SECRET_OLD) && g_str_equal(name, "secret-old") &&
-        holds(value, G_TYPE_STRING)) {
-        return take_secret(&request->secret_old, value) ? ARG_SECRET_OLD : 0;
-    }
-    if ((takes & ARG_STATIC) && g_str_equal(name, "static") &&
-        holds(value, G_TYPE_BOOLEAN)) {
-        request->statics = json_node_get_boolean(value);
-        return ARG_STATIC;
+    size_t i;
+
+    for (i = 0; i < G_N_ELEMENTS(arguments); i++) {
+        if ((takes & arguments[i].which) &&
+            g_str_equal(name, arguments[i].name) &&
+            holds(value, arguments[i].type) &&
+            take_value(request, arguments[i].which, value)) {
+            return arguments[i].which;
+        }
     }
     return 0;
 }
@@ -398,6 +418,7 @@ static bool take_arguments(Request *request, RequestCommand command,
     JsonNode *value;
     char *desc = NULL;
     int taken;
+    size_t i;
 
     if (node && !JSON_NODE_HOLDS_OBJECT(node)) {
         desc = g_strdup("\"arguments\" is not an object");
@@ -414,18 +435,32 @@ static bool take_arguments(Request *request, RequestCommand command,
             given |= taken;
         }
     }
-    if (!desc && (commands[command].needs & ~given)) {
-        desc = g_strdup_printf("%s: the argument '%s' is missing",
-                               commands[command].name,
-                               commands[command].needs & ARG_MAC ? "mac" :
-                               commands[command].needs & ARG_PEER ? "peer" :
-                               "secret");
+    for (i = 0; i < G_N_ELEMENTS(arguments) && !desc; i++) {
+        if (commands[command].needs & ~given & arguments[i].which) {
+            desc = g_strdup_printf("%s: the argument '%s' is missing",
+                                   commands[command].name, arguments[i].name);
+        }
     }
     if (desc) {
         *answer = request_error("GenericError", desc);
         g_free(desc);
     }
     return !desc;
+}
+
+/* What is said of @name, which is no command; to be freed. */
+static char *unknown_command(const char *name)
+{
+    GString *desc = g_string_new(NULL);
+    size_t i;
+
+    g_string_printf(desc, "there is no command '%s', but", name);
+    for (i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_string_append_printf(desc, "%s %s", i == 0 ? "" :
+                               i + 1 < G_N_ELEMENTS(commands) ? "," : " and",
+                               commands[i].name);
+    }
+    return g_string_free(desc, false);
 }
 
 RequestCommand request_parse(Request *request, const char *line, size_t size,
@@ -460,10 +495,7 @@ RequestCommand request_parse(Request *request, const char *line, size_t size,
         *answer = request_error("GenericError", desc);
         g_free(desc);
     } else if (command == REQUEST_INVALID) {
-        desc = g_strdup_printf("there is no command '%s', but query-qdes, "
-                               "info-qdes, qdes-fdb-add, qdes-fdb-del, "
-                               "qdes-fdb-flush, qdes-peer-add, "
-                               "qdes-peer-del and qdes-set-secret", name);
+        desc = unknown_command(name);
         *answer = request_error("CommandNotFound", desc);
         g_free(desc);
     } else if (!take_arguments(request, command, json_node_get_object(

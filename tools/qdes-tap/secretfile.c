@@ -10,14 +10,16 @@
 
 #include "log.h"
 
-#define ROOM (QDES_SECRET_MAX + 2) /* bytes: a newline, and one too many */
+#define ROOM (QDES_SECRET_MAX + 2) /* bytes: a newline, and one too many,
+                                      which shows that there are more */
 #define MAPPED (16 * 1024)      /* bytes: pages of their own */
 
 static bool failed(const char *option, const char *path, int err,
                    GError **errp)
 {
-    g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM, "%s=%s: %s", option, path,
-                g_strerror(err));
+    g_set_error(errp, QDES_ERROR, QDES_ERROR_SYSTEM, "%s=%s: cannot be read: "
+                "%s; give a file of %d to %d bytes", option, path,
+                g_strerror(err), QDES_SECRET_MIN, QDES_SECRET_MAX);
     return false;
 }
 
@@ -71,26 +73,12 @@ bool secret_read(QdesSecret *secret, const char *option, const char *path,
         ret = read(fd, data + size, ROOM - size);
         size += MAX(ret, 0);
     } while ((ret < 0 && errno == EINTR) || (ret > 0 && size < ROOM));
-    *secret = (QdesSecret) { data, size };
+    *secret = (QdesSecret) { data, size, path };
     if (ret < 0) {
         failed(option, path, errno, errp);
-    }
-    close(fd);
-    if (size > 0 && data[size - 1] == '\n') {
-        secret->size--;
-    }
-    if (ret >= 0 && (secret->size < QDES_SECRET_MIN ||
-                     secret->size > QDES_SECRET_MAX)) {
-        g_set_error(errp, QDES_ERROR, QDES_ERROR_OPTION, "%s=%s: has %zu "
-                    "bytes%s, must have %d to %d; make one with head -c 32 "
-                    "/dev/urandom | base64", option, path, secret->size,
-                    secret->size > QDES_SECRET_MAX ? " or more" : "",
-                    QDES_SECRET_MIN, QDES_SECRET_MAX);
-        ret = -1;
-    }
-    if (ret < 0) {
         secret_wipe(secret);
     }
+    close(fd);
     return ret >= 0;
 }
 

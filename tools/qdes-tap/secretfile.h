@@ -15,8 +15,10 @@
 #include "qdes/config.h"
 
 /*
- * Read @path, which the option @option names, to the end; NULL gives no
- * secret.  Returns false with @errp set when it cannot be read, or is none.
+ * Read @path, which the option @option names and which has to last as long as
+ * @secret; NULL gives no secret.  Returns false with @errp set when it cannot
+ * be read; whether it makes a secret is for qdes_config_check_secrets() to
+ * say.
  */
 bool secret_read(QdesSecret *secret, const char *option, const char *path,
                  GError **errp);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * "qdes-tap status": ask a running port, print what it says
+ * The sub-commands: ask a running port, print what it says
  *
  * The port may be stuck, and anybody may have made the socket: what comes is
  * waited for and read within bounds, and shown only when it is an answer.

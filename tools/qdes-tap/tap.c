@@ -156,8 +156,8 @@ static int attach(Tap *tap, bool *vnet_hdr)
     ifr.ifr_flags = IFF_TAP | IFF_NO_PI | (*vnet_hdr ? IFF_VNET_HDR : 0);
     ret = ioctl(tap->fd, TUNSETIFF, &ifr);
     if (ret < 0 && errno == EINVAL && !tap->created) {
-        /* a device made for several queues takes only who asks for one */
-        /* Does it have a carrier, somebody has it open. */
+        /* A device made for several queues takes only who asks for one; does
+         * it have a carrier, somebody has it open. */
         tap->shared = tap_has_carrier(tap);
         if (tap->shared) {
             *vnet_hdr = has_header(tap);

@@ -46,35 +46,40 @@ static bool parse_addr(QdesAddr *addr, const char *option, const char *text,
     return true;
 }
 
+/* Is @option @wanted, and not to be had with @encap for the reason @why? */
+static bool lacks(const QdesEncapsulation *encap, bool wanted,
+                  const char *option, const char *why, GError **errp)
+{
+    if (wanted && !encap->control) {
+        OPTION_ERROR(errp, "%s=on: %s %s; leave it out, or use encap=qdes",
+                     option, encap->title, why);
+        return true;
+    }
+    return false;
+}
+
 static bool check_encap(QdesConfig *config, const QdesOptions *options,
                         GError **errp)
 {
     const char *name = options->encap ? options->encap : qdes_encap_qdes.name;
     const QdesEncapsulation *encap = qdes_encap_find(name);
+    bool relay = options->has_relay && options->relay;
 
     if (!encap) {
         OPTION_ERROR(errp, "encap=%s: must be qdes, vxlan or vxvde", name);
         return false;
     }
-    if (options->has_superframes && options->superframes && !encap->control) {
-        OPTION_ERROR(errp, "superframes=on: %s cannot carry them; leave it "
-                     "out, or use encap=qdes", encap->title);
-        return false;
-    }
-    if (options->has_loop_guard && options->loop_guard && !encap->control) {
-        OPTION_ERROR(errp, "loop-guard=on: it tells its own kind by their "
-                     "HELLOs, which %s does not have; leave it out, or use "
-                     "encap=qdes", encap->title);
-        return false;
-    }
-    if (options->has_relay && options->relay && !encap->control) {
-        OPTION_ERROR(errp, "relay=on: peers ask for it in their HELLOs, which "
-                     "%s does not have; leave it out, or use encap=qdes",
-                     encap->title);
+    if (lacks(encap, options->has_superframes && options->superframes,
+              "superframes", "cannot carry them", errp) ||
+        lacks(encap, options->has_loop_guard && options->loop_guard,
+              "loop-guard", "does not have the HELLOs by which it tells its "
+              "own kind", errp) ||
+        lacks(encap, relay, "relay", "does not have the HELLOs in which peers "
+              "ask for it", errp)) {
         return false;
     }
     config->encap = encap;
-    config->relay = options->has_relay && options->relay;
+    config->relay = relay;
     config->superframes = encap->control &&
                           (!options->has_superframes || options->superframes);
     return true;
@@ -401,8 +406,8 @@ static bool check_mac(const QdesOptions *options, size_t i, GError **errp)
     for (j = 0; j < i; j++) {
         qdes_mac_parse(other, options->macs[j]);
         if (memcmp(mac, other, sizeof(mac)) == 0) {
-            OPTION_ERROR(errp, "mac.%zu=%s: listed already, as mac.%zu; leave "
-                         "out one of the two", i, text, j);
+            OPTION_ERROR(errp, "mac.%zu=%s: listed already, as %s; leave out "
+                         "one of the two", i, text, options->macs[j]);
             return false;
         }
     }
@@ -485,9 +490,11 @@ static bool check_secret(const char *option, QdesSecret *secret, GError **errp)
     if (secret->size >= QDES_SECRET_MIN && secret->size <= QDES_SECRET_MAX) {
         return true;
     }
-    what = g_strdup_printf("has %zu bytes, must have %d to %d; make one with "
-                           "head -c 32 /dev/urandom | base64", secret->size,
-                           QDES_SECRET_MIN, QDES_SECRET_MAX);
+    what = g_strdup_printf("has %s%zu bytes, must have %d to %d; make one with "
+                           "head -c 32 /dev/urandom | base64",
+                           secret->size > QDES_SECRET_MAX ? "more than " : "",
+                           MIN(secret->size, QDES_SECRET_MAX), QDES_SECRET_MIN,
+                           QDES_SECRET_MAX);
     secret_error(errp, option, secret, what);
     return false;
 }
@@ -500,8 +507,8 @@ bool qdes_config_check_secrets(QdesSecret *secret, QdesSecret *secret_old,
         return false;
     }
     if (secret_old->data && !secret->data) {
-        secret_error(errp, "secret-old", secret_old, "there is no secret=; "
-                     "give the new one there, and here the one that it "
+        secret_error(errp, "secret-old", secret_old, "there is no new "
+                     "secret; give that, too, and here the one that it "
                      "replaces");
         return false;
     }
@@ -509,7 +516,7 @@ bool qdes_config_check_secrets(QdesSecret *secret, QdesSecret *secret_old,
         secret->size == secret_old->size &&
         memcmp(secret->data, secret_old->data, secret->size) == 0) {
         secret_error(errp, "secret-old", secret_old, "is the same as "
-                     "secret=; leave it out");
+                     "the new secret; leave it out");
         return false;
     }
     return true;
@@ -540,8 +547,8 @@ static bool check_seal(QdesConfig *config, const QdesOptions *options,
         return true;
     }
     if (!config->secret.data) {
-        OPTION_ERROR(errp, "cipher=%s: without secret= nothing is sealed; "
-                     "leave it out", options->cipher);
+        OPTION_ERROR(errp, "cipher=%s: without a secret nothing is sealed; "
+                     "leave it out, or give one", options->cipher);
         return false;
     }
     for (i = 0; i < G_N_ELEMENTS(choices); i++) {

@@ -8,19 +8,29 @@
 
 #include "qdes/eth.h"
 
-/* The address @mac of this side was heard from @slot, and is here again. */
-static void check_duplicate(QdesFabric *f, const uint8_t *mac,
-                            uint32_t slot, int64_t now)
+/*
+ * The address @mac, which a peer may have claimed of late, is here again.
+ * Returns whether two stations have it, and nobody was told yet.
+ */
+static bool is_duplicate(QdesFabric *f, const uint8_t *mac, int64_t now)
 {
     unsigned claims = qdes_claims_count(&f->claims, mac, now);
-    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
-    char addr[QDES_ADDR_STRLEN];
-    char text[QDES_MAC_STRLEN];
 
     if (claims > 0) {
         QDES_COUNT(&f->stats, mac_duplicate);
     }
-    if (claims > 1 && qdes_fabric_first(f, QDES_SAID_DUPLICATE)) {
+    return claims > 1 && qdes_fabric_first(f, QDES_SAID_DUPLICATE);
+}
+
+/* The address @mac of this side was heard from @slot, and is here again. */
+static void check_duplicate(QdesFabric *f, const uint8_t *mac,
+                            uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+    char addr[QDES_ADDR_STRLEN];
+    char text[QDES_MAC_STRLEN];
+
+    if (is_duplicate(f, mac, now)) {
         qdes_fabric_say(f, QDES_LOG_WARNING,
                         "duplicate MAC address %s: used here and by the peer "
                         "%s (%s); give each guest an address of its own, or "
@@ -33,14 +43,10 @@ static void check_duplicate(QdesFabric *f, const uint8_t *mac,
 /* The listed address @mac was heard from the spoofer, and is here again. */
 static void check_contest(QdesFabric *f, const uint8_t *mac, int64_t now)
 {
-    unsigned claims = qdes_claims_count(&f->claims, mac, now);
     char addr[QDES_ADDR_STRLEN];
     char text[QDES_MAC_STRLEN];
 
-    if (claims > 0) {
-        QDES_COUNT(&f->stats, mac_duplicate);
-    }
-    if (claims > 1 && qdes_fabric_first(f, QDES_SAID_DUPLICATE)) {
+    if (is_duplicate(f, mac, now)) {
         qdes_fabric_say(f, QDES_LOG_WARNING,
                         "duplicate MAC address %s: mac lists it as here, and "
                         "the peer at %s uses it, too; its frames are dropped "

@@ -90,7 +90,8 @@ static bool check_address(const QdesAddr *addr, const char *text,
     return true;
 }
 
-/* Letters, digits, '-' and '_' in labels of 1 to 63; a dot may end it. */
+/* Letters, digits, '-' and '_' in labels of 1 to 63, that begin with no '-', as
+ * options do; a dot may end it. */
 static bool is_name(const char *host)
 {
     size_t size = strlen(host);
@@ -107,8 +108,8 @@ static bool is_name(const char *host)
         if (host[i] == '.' && label > 0) {
             label = 0;
         } else if (++label > LABEL_MAX ||
-                   (!g_ascii_isalnum(host[i]) && host[i] != '-' &&
-                    host[i] != '_')) {
+                   (!g_ascii_isalnum(host[i]) && host[i] != '_' &&
+                    (host[i] != '-' || label == 1))) {
             return false;
         }
     }

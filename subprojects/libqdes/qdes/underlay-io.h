@@ -42,6 +42,11 @@ static inline uint8_t *qdes_underlay_io_rx(const QdesUnderlayIo *io, int n)
     return io->rx + n * QDES_RX_STRIDE + QDES_RX_HEADROOM;
 }
 
+/* @addr, as the unicast socket takes it; returns its length. */
+socklen_t qdes_underlay_io_sockaddr(const QdesUnderlayIo *io,
+                                    const QdesAddr *addr,
+                                    struct sockaddr_storage *ss);
+
 /* Room for control data: a number (UDP_SEGMENT, UDP_GRO) and an address. */
 #define QDES_CONTROL_SIZE (CMSG_SPACE(sizeof(int)) + CMSG_SPACE(20))
 
