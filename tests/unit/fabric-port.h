@@ -3,8 +3,9 @@
  * Ports of one process that talk over real sockets on loopback, with a moved
  * clock
  *
- * Each test takes a group port of its own from the system, so that tests may
- * run side by side.  The clock stands still unless a test moves it; only the
+ * Each test has a group and a loopback address of its own, so that tests may
+ * run side by side: what is sent to a socket that is gone must not come to
+ * somebody else's that has got its port by now.  The clock stands still unless a test moves it; only the
  * waiting for datagrams, which take their time even on loopback, is real.
  * IPv6 groups need an interface other than loopback: tests/functional has it.
  */
@@ -113,17 +114,21 @@ static const QdesHost host = {
     .random = draw,
 };
 
-/* The group of a test. */
+/* The group of a test, and the address of its ports. */
 static char group[64];
+static char loopback[16];
 
 static inline void choose_group(void)
 {
+    unsigned pid = getpid();
     QdesAddr addr;
     struct sockaddr_storage ss;
     socklen_t len;
     int fd;
 
-    ck_assert(qdes_addr_parse(&addr, "127.0.0.1", 0, NULL));
+    g_snprintf(loopback, sizeof(loopback), "127.%u.%u.%u",
+               64 + (pid >> 16) % 64, (pid >> 8) % 256, pid % 256);
+    ck_assert(qdes_addr_parse(&addr, loopback, 0, NULL));
     len = qdes_addr_to_sockaddr(&addr, &ss);
     fd = socket(ss.ss_family, SOCK_DGRAM, 0);
     ck_assert_int_ge(fd, 0);
@@ -132,7 +137,9 @@ static inline void choose_group(void)
     ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
     close(fd);
     qdes_addr_from_sockaddr(&addr, (struct sockaddr *)&ss);
-    g_snprintf(group, sizeof(group), "239.255.81.68:%u", addr.port);
+    g_snprintf(group, sizeof(group), "239.%u.%u.%u:%u",
+               128 + (pid >> 16) % 64, (pid >> 8) % 256, pid % 256,
+               addr.port);
 }
 
 static uint64_t next_seed;
@@ -148,7 +155,7 @@ static inline Port *port_open_with(QdesOptions *options, bool plain)
     p->seed = ++next_seed * 1000;
     options->mcast = group;
     if (!options->localaddr) {
-        options->localaddr = "127.0.0.1";
+        options->localaddr = loopback;
     }
     ck_assert_msg(qdes_config_init(&config, options, &err), "%s",
                   err ? err->message : "");

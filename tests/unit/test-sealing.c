@@ -37,7 +37,7 @@ static Port *open_with(QdesOptions *options, bool plain_io)
     p->log = g_string_new(NULL);
     p->seed = ++next_seed * 1000;
     options->mcast = group;
-    options->localaddr = "127.0.0.1";
+    options->localaddr = loopback;
     ck_assert(qdes_config_init(&config, options, &err));
     config.plain_io = plain_io;
     config.seal_limits = limits;
