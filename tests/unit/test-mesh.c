@@ -18,6 +18,7 @@
  */
 
 #include "unit.h"
+#include "../lib/underlay-calls.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -284,29 +285,6 @@ static int transmit(Node *n, const QdesAddr *to, const void *data, size_t size)
 }
 
 /* The underlay */
-
-QdesUnderlay *__wrap_qdes_underlay_new(const QdesConfig *config,
-                                       const QdesHost *host, void *opaque,
-                                       GError **errp);
-void __wrap_qdes_underlay_free(QdesUnderlay *u);
-int __wrap_qdes_underlay_group_fd(const QdesUnderlay *u);
-int __wrap_qdes_underlay_unicast_fd(const QdesUnderlay *u);
-int __wrap_qdes_underlay_monitor_fd(const QdesUnderlay *u);
-QdesRefresh __wrap_qdes_underlay_refresh(QdesUnderlay *u);
-const QdesNetif *__wrap_qdes_underlay_netif(const QdesUnderlay *u);
-QdesAddr __wrap_qdes_underlay_local(const QdesUnderlay *u);
-int __wrap_qdes_underlay_send(QdesUnderlay *u, QdesTrain *trains, int n);
-int __wrap_qdes_underlay_send_one(QdesUnderlay *u, const QdesAddr *to,
-                                  const QdesAddr *from, const void *data,
-                                  size_t size);
-int __wrap_qdes_underlay_receive(QdesUnderlay *u, int fd,
-                                 QdesRxTrain *trains, int max, bool *more);
-size_t __wrap_qdes_underlay_room(const QdesUnderlay *u, const QdesAddr *to);
-bool __wrap_qdes_underlay_segments(const QdesUnderlay *u);
-bool __wrap_qdes_underlay_is_own(const QdesUnderlay *u, const QdesAddr *from);
-bool __wrap_qdes_underlay_reaches(const QdesUnderlay *u, const QdesAddr *to);
-bool __wrap_qdes_underlay_unreachable(QdesUnderlay *u, QdesAddr *peer);
-uint64_t __wrap_qdes_underlay_drops(QdesUnderlay *u);
 
 static Node *of(const QdesUnderlay *u)
 {
