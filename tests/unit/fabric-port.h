@@ -218,16 +218,18 @@ static inline uint64_t counter(Port *p, QdesCounter which)
     return value;
 }
 
-/* Serve until @cond holds. */
-#define WAIT(ports, n, cond) \
+/* Do @step, again and again, until @cond holds. */
+#define UNTIL(cond, step) \
     do { \
         int64_t end_ = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC; \
         while (!(cond)) { \
             ck_assert_msg(g_get_monotonic_time() < end_, "waited for: %s", \
                           #cond); \
-            serve(ports, n); \
+            step; \
         } \
     } while (0)
+
+#define WAIT(ports, n, cond) UNTIL(cond, serve(ports, n))
 
 /* Have @p take the connected socket @fd for a proven peer. */
 static inline void trust(Port *p, int fd)

@@ -160,7 +160,7 @@ static void outsider_open(Outsider *o, int which, uint64_t session)
 
     memset(o, 0, sizeof(*o));
     o->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_addr.s_addr = inet_addr(loopback);
     ck_assert_int_eq(bind(o->fd, (struct sockaddr *)&to, sizeof(to)), 0);
     ck_assert(qdes_seal_key_init(&o->key, s.data, s.size, 0));
     ck_assert(qdes_seal_sender_begin(&o->sender, &o->key,
@@ -248,15 +248,7 @@ static void respond(Outsider *o, Port *p, uint64_t floor)
     send_sealed(o, p, data, QDES_RESPONSE_SIZE);
 }
 
-#define READ(o, p, cond) \
-    do { \
-        int64_t end_ = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC; \
-        while (!(cond)) { \
-            ck_assert_msg(g_get_monotonic_time() < end_, "waited for: %s", \
-                          #cond); \
-            outsider_read(o, p); \
-        } \
-    } while (0)
+#define READ(o, p, cond) UNTIL(cond, outsider_read(o, p))
 
 /* Join the group, to see what is flooded. */
 static int sniff(void)
