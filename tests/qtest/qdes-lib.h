@@ -150,6 +150,9 @@ QDict *qmp_ok(QTestState *qts, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 #define QMP(qts, ...) qobject_unref(qmp_ok(qts, __VA_ARGS__))
 
+/* Run a command, given with ' for ", whose error has to contain @error. */
+void qmp_refused(QTestState *qts, const char *command, const char *error);
+
 int count_ports(QTestState *qts);
 
 /* What query-qdes says of netdev @id; the caller drops the reference. */
@@ -174,6 +177,23 @@ void assert_books(QTestState *qts, const char *id);
  */
 char *run_qemu(const char *args, int *status);
 bool has_netdev(const char *type);
+
+/* Options with which there is no netdev. */
+typedef struct BadOption {
+    const char *json;           /* as QMP has it */
+    const char *keys;           /* as the command line has it */
+    const char *error;          /* what the message has to contain */
+} BadOption;
+
+/* Each is one QMP error, and leaves everything as it was. */
+void assert_bad_qmp(QTestState *qts, const BadOption *bad, int n);
+
+/*
+ * On the command line, after @args, each is one message, and QEMU does not
+ * start.  The message does not have @secret in it, which may be NULL.
+ */
+void assert_bad_cli(const char *args, const BadOption *bad, int n,
+                    const char *secret);
 
 /* --- The guest's end: a hub --------------------------------------------- */
 
