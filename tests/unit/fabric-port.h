@@ -5,8 +5,9 @@
  *
  * Each test has a group and a loopback address of its own, so that tests may
  * run side by side: what is sent to a socket that is gone must not come to
- * somebody else's that has got its port by now.  The clock stands still unless a test moves it; only the
- * waiting for datagrams, which take their time even on loopback, is real.
+ * somebody else's that has got its port by now.  The clock stands still unless
+ * a test moves it; only the waiting for datagrams, which take their time even
+ * on loopback, is real.
  * IPv6 groups need an interface other than loopback: tests/functional has it.
  */
 

@@ -66,8 +66,8 @@ static inline void begin(void)
 }
 
 /* A frame with a number in it; @dst 0: to all. */
-static inline bool send_number(Port *p, uint32_t dst, uint32_t src, uint32_t number,
-                        size_t size)
+static inline bool send_number(Port *p, uint32_t dst, uint32_t src,
+                               uint32_t number, size_t size)
 {
     uint8_t frame[2000] = { 0 };
     struct iovec iov = { frame, size };
