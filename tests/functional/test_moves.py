@@ -508,6 +508,7 @@ def test_round_trip_time(net, tap):
     a = Station(tap, hosts[0])
     peer = WirePeer(hosts[1])
     peer.answers = False
+    begin = time.monotonic()
     peer.hello(capabilities=qdeswire.CAP_ECHO)
     echo, _ = peer.expect_message(qdeswire.Echo)
     time.sleep(0.2)
@@ -515,7 +516,8 @@ def test_round_trip_time(net, tap):
               echo.sender)
     wait_for(lambda: a.peer_named('wire')['rtt-us'])
     status = a.peer_named('wire')
-    assert 200_000 <= status['rtt-us'] < 200_000 + 100_000 * PATIENCE
+    took = time.monotonic() - begin
+    assert 200_000 <= status['rtt-us'] < 1_000_000 * took
     assert status['rtt-var-us'] == status['rtt-us'] // 2
     assert status['echo-sent'] == 1 and status['echo-lost'] == 0
     assert status['last-heard-ms'] < 1000 * PATIENCE
