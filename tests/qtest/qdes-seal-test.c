@@ -295,7 +295,8 @@ static void test_outsider(void)
     g_autofree uint8_t *junk = g_malloc0(200);
     g_autofree uint8_t *buf = g_malloc(65536);
     struct sockaddr_in port;
-    ssize_t size = 0;
+    uint64_t replays;
+    ssize_t size;
     QDict *status;
     Sealed s;
     int i;
@@ -311,20 +312,27 @@ static void test_outsider(void)
     station_control(s.spy, &port, BYE);
     WAIT_FOR(port_count(s.a.qts, "q0", "rx-drop-plain") == 12);
 
-    /* The pseudonym is not secret: take it, and a session, from the group. */
+    /* The pseudonym is not secret: take it, and a session, from the group.
+     * A HELLO may be of either port, DATA is of the first one. */
     assert_exchange(&s, 10, 100);
-    while (readable(s.spy->group_fd, 0)) {
+    do {
+        g_assert(readable(s.spy->group_fd, 0));
         size = recv(s.spy->group_fd, buf, 65536, 0);
-    }
-    g_assert_cmpint(size, >=, HEADER_SIZE + SEAL_OVERHEAD);
+        g_assert_cmpint(size, >=, HEADER_SIZE + SEAL_OVERHEAD);
+    } while ((buf[2] & 0xf) != DATA);
     memcpy(junk, buf, HEADER_SIZE);
     memset(junk + HEADER_SIZE, 0x5a, 16);
     station_send(s.spy, &port, junk, 200);
     WAIT_FOR(port_count(s.a.qts, "q0", "rx-drop-seal") == 1);
-    /* It was taken before; and with another packet number it is broken. */
+    /*
+     * It was taken before, maybe twice: until ports know each other well,
+     * floods go to the group and as copies.  And with another packet number it
+     * is broken.
+     */
     port = port_endpoint(s.b.qts, "q0");
+    replays = port_count(s.b.qts, "q0", "rx-drop-replay");
     station_send(s.spy, &port, buf, size);
-    WAIT_FOR(port_count(s.b.qts, "q0", "rx-drop-replay") == 1);
+    WAIT_FOR(port_count(s.b.qts, "q0", "rx-drop-replay") == replays + 1);
     buf[NUMBER_AT + 6] ^= 1;
     station_send(s.spy, &port, buf, size);
     WAIT_FOR(port_count(s.b.qts, "q0", "rx-drop-seal") == 1);
