@@ -347,6 +347,12 @@ void qmp_refused(QTestState *qts, const char *command, const char *error)
     qobject_unref(response);
 }
 
+void set_link(QTestState *qts, const char *name, bool up)
+{
+    QMP(qts, "{ 'execute': 'set_link', 'arguments': { 'name': %s, "
+        "'up': %i } }", name, up);
+}
+
 int count_ports(QTestState *qts)
 {
     QDict *response = qmp_ok(qts, "{ 'execute': 'query-qdes' }");
@@ -431,6 +437,11 @@ int port_peers(QTestState *qts, const char *id)
 
     qobject_unref(port);
     return n;
+}
+
+void assert_option(QDict *port, const char *key, const char *value)
+{
+    g_assert_cmpstr(qdict_get_str(port, key), ==, value);
 }
 
 void assert_books(QTestState *qts, const char *id)

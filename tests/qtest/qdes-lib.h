@@ -150,6 +150,8 @@ QDict *qmp_ok(QTestState *qts, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 #define QMP(qts, ...) qobject_unref(qmp_ok(qts, __VA_ARGS__))
 
+void set_link(QTestState *qts, const char *name, bool up);
+
 /* Run a command, given with ' for ", whose error has to contain @error. */
 void qmp_refused(QTestState *qts, const char *command, const char *error);
 
@@ -167,6 +169,9 @@ struct sockaddr_in port_endpoint(QTestState *qts, const char *id);
 /* The entry of list @list whose @key is @value, or NULL. */
 QDict *find_entry(QDict *port, const char *list, const char *key,
                   const char *value);
+
+/* What status has as @key, of a port or of an entry, has to be @value. */
+void assert_option(QDict *port, const char *key, const char *value);
 
 /* Every frame and every datagram is in exactly one counter. */
 void assert_books(QTestState *qts, const char *id);
