@@ -295,10 +295,14 @@ table inet t {
 
 
 @pytest.mark.parametrize('way', ['ipv4', 'ipv6'])
-@pytest.mark.parametrize('options', [{}, {'gso': 'off'}],
-                         ids=['trains', 'singly'])
-def test_answers_come_from_where_was_asked(net, tap, way, options):
+@pytest.mark.parametrize('kind', ['trains', 'singly', 'sealed'])
+def test_answers_come_from_where_was_asked(net, tap, tmp_path, way, kind):
     """A firewall or NAT lets in nothing else: neither ECHOs, nor frames."""
+    options = {'gso': 'off'} if kind == 'singly' else {}
+    if kind == 'sealed':
+        options['secret_file'] = tmp_path / 'secret'
+        options['secret_file'].write_text('a secret that nobody guesses')
+        options['secret_file'].chmod(0o600)
     hosts = net.hosts(2)
     many, asker = hosts
     many.ip('addr add 10.80.0.50/24 dev eth0',
@@ -316,6 +320,9 @@ def test_answers_come_from_where_was_asked(net, tap, way, options):
     assert len(a.peers) == 1 and second in a.peers[0]['address']
     a.expect(m.send(BROADCAST, GUEST))
     a.expect(m.send(a.port.mac, GUEST, size=1514))
+    for station in m, a:
+        station.host.ip('link set tap0 mtu 9000')
+    a.expect(m.send(a.port.mac, GUEST, size=9000))
     # The address goes: what is left has to do, and says so.
     a.host.nft('flush ruleset')
     prefix = '64' if way == 'ipv6' else '24'
@@ -323,7 +330,6 @@ def test_answers_come_from_where_was_asked(net, tap, way, options):
     a.expect(m.send(a.port.mac, GUEST))
     wait_for(lambda: second not in a.peer_of(GUEST), 5)
     m.expect(a.send(GUEST, a.port.mac))
-
 
 
 # --- Interfaces and families ------------------------------------------------

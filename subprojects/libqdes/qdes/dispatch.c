@@ -30,39 +30,47 @@ static QdesWay flood(QdesFabric *f, int64_t now)
     return QDES_WAY_DROP;
 }
 
-QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
-                             uint32_t *slot)
+bool qdes_fabric_find_owner(const QdesFabric *f, const uint8_t *dst,
+                            int64_t now, uint32_t *owner)
 {
     const QdesFdbEntry *entry;
     const QdesStatic *fixed;
 
+    *owner = QDES_FDB_LOCAL;
+    if (f->portsec && qdes_portsec_lists(f->portsec, dst)) {
+        return true;
+    }
+    fixed = qdes_statics_find(f->statics, dst);
+    if (fixed) {
+        if (!fixed->local) {
+            *owner = qdes_peers_find(f->peers, &fixed->peer);
+        }
+        return fixed->local || *owner != QDES_PEER_NONE;
+    }
+    entry = qdes_fdb_lookup(f->fdb, dst, now);
+    if (entry) {
+        *owner = entry->owner;
+    }
+    return entry != NULL;
+}
+
+QdesWay qdes_fabric_find_way(QdesFabric *f, const uint8_t *dst, int64_t now,
+                             uint32_t *slot)
+{
     if (qdes_mac_is_group(dst)) {
         return flood(f, now);
     }
-    if (f->portsec && qdes_portsec_lists(f->portsec, dst)) {
-        qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_local);
-        return QDES_WAY_DROP;
-    }
-    fixed = qdes_statics_find(f->statics, dst);
-    if (fixed && !fixed->local) {
-        *slot = qdes_peers_find(f->peers, &fixed->peer);
-        if (*slot != QDES_PEER_NONE) {
-            return QDES_WAY_PEER;
-        }
-    }
-    entry = fixed ? NULL : qdes_fdb_lookup(f->fdb, dst, now);
-    if (!entry && !(fixed && fixed->local)) {
+    if (!qdes_fabric_find_owner(f, dst, now, slot)) {
         if (!f->config.flood_unknown) {
             qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_unknown);
             return QDES_WAY_DROP;
         }
         return flood(f, now);
     }
-    if (!entry || entry->owner == QDES_FDB_LOCAL) {
+    if (*slot == QDES_FDB_LOCAL) {
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_local);
         return QDES_WAY_DROP;
     }
-    *slot = entry->owner;
     return QDES_WAY_PEER;
 }
 

@@ -17,7 +17,8 @@
  *   relaying.c   peers' frames that are sent on to other peers
  *   detouring.c  ports that are reached by such a relay only
  *   seeding.c    the peers that the user listed
- *   sealing.c    sealing and opening, where there is a secret
+ *   sealing.c    sealing, where there is a secret, and keys
+ *   opening.c    opening what is sealed, and proof of sessions
  *   fabric.c     the rest: life, events, status
  */
 
@@ -239,6 +240,10 @@ void qdes_fabric_say(QdesFabric *f, QdesLogLevel level, const char *format,
 /* Is this the first time that @what is to be said? */
 bool qdes_fabric_first(QdesFabric *f, QdesSaid what);
 
+/* Warn once of what @text says the one at @from does. */
+void qdes_fabric_say_of(QdesFabric *f, QdesSaid what, const QdesAddr *from,
+                        const char *text);
+
 /* Watch the sockets for what the fabric waits for. */
 void qdes_fabric_watch(QdesFabric *f);
 
@@ -263,6 +268,11 @@ typedef enum QdesWay {
     QDES_WAY_FLOOD,
     QDES_WAY_PEER,
 } QdesWay;
+
+/* Where the user or the FDB has @dst: a slot, or QDES_FDB_LOCAL.  Returns false
+ * where nobody knows. */
+bool qdes_fabric_find_owner(const QdesFabric *f, const uint8_t *dst,
+                            int64_t now, uint32_t *owner);
 
 /*
  * Where a frame to @dst goes; QDES_WAY_PEER: to the one in *@slot.  Where it is
@@ -300,6 +310,9 @@ bool qdes_fabric_takes_partial(const QdesFabric *f, const QdesTxFrame *to);
 /* Does it accept superframes? */
 bool qdes_fabric_takes_superframes(const QdesFabric *f,
                                    const QdesTxFrame *to);
+
+/* Count a datagram that is dropped. */
+void qdes_fabric_drop_datagram(QdesFabric *f, QdesCounter counter);
 
 /* Count a frame from the port that is dropped. */
 void qdes_fabric_drop_frame(QdesFabric *f, QdesCounter counter);

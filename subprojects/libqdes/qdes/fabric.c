@@ -28,6 +28,17 @@ bool qdes_fabric_first(QdesFabric *f, QdesSaid what)
     return is_first;
 }
 
+void qdes_fabric_say_of(QdesFabric *f, QdesSaid what, const QdesAddr *from,
+                        const char *text)
+{
+    char addr[QDES_ADDR_STRLEN];
+
+    if (qdes_fabric_first(f, what)) {
+        qdes_fabric_say(f, QDES_LOG_WARNING, "%s %s",
+                        qdes_addr_format(from, addr), text);
+    }
+}
+
 void qdes_fabric_arm(QdesFabric *f, int64_t when)
 {
     if (when < f->timer) {

@@ -19,7 +19,7 @@
 #include "qdes/probe.h"
 
 /* Drop one datagram. */
-static void drop(QdesFabric *f, QdesCounter counter)
+void qdes_fabric_drop_datagram(QdesFabric *f, QdesCounter counter)
 {
     QDES_COUNT(&f->stats, rx_datagrams);
     f->stats.value[counter]++;
@@ -198,7 +198,7 @@ static bool send_on(QdesFabric *f, const uint8_t *data, uint8_t *frame,
                           now)) {
         return true;
     }
-    drop(f, QDES_COUNTER_rx_relayed);
+    qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_relayed);
     learn_source(f, eth, from, size, now);
     return false;
 }
@@ -217,7 +217,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
     bool v6;
 
     if (!qdes_segment_describe(&vnet, &v6, frame, size, segment_size)) {
-        drop(f, QDES_COUNTER_rx_drop_superframe);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_superframe);
         return true;
     }
     if (port_takes(&f->port, &vnet, v6)) {
@@ -235,7 +235,7 @@ static bool take_superframe(QdesFabric *f, uint8_t *frame, size_t size,
     if (qdes_segment_begin(&rx->cut, &vnet, &rx->whole, 1, size,
                            QDES_FRAME_MAX, false, 0) != QDES_SEGMENT_CUT) {
         rx->cut.frames = 0;
-        drop(f, QDES_COUNTER_rx_drop_superframe);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_superframe);
         return true;
     }
     learn_source(f, eth, from, size, now);
@@ -289,19 +289,19 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
 
     size -= header_size;
     if (f->loop.blocked) {
-        drop(f, QDES_COUNTER_rx_drop_loop);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_loop);
         return true;
     }
     if (qdes_probe_is(eth->dst)) {
-        drop(f, QDES_COUNTER_rx_drop_probe);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_probe);
         return true;
     }
     if (!qdes_mac_is_source(eth->src)) {
-        drop(f, QDES_COUNTER_rx_drop_source);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_source);
         return true;
     }
     if (f->portsec && qdes_fabric_is_spoofed(f, eth->src, from, now)) {
-        drop(f, QDES_COUNTER_rx_drop_spoofed);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_spoofed);
         return true;
     }
     if (f->relay && !rx->decoded.relayed &&
@@ -323,7 +323,7 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     }
     if (partial && !f->port.csum) {
         if (!qdes_packet_finish(frame, size)) {
-            drop(f, QDES_COUNTER_rx_drop_csum);
+            qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_csum);
             return true;
         }
         /* It may come here again. */
@@ -336,7 +336,7 @@ static bool take_frame(QdesFabric *f, uint8_t *data, size_t size,
     case QDES_COALESCE_FULL:
         return false;
     case QDES_COALESCE_BAD:
-        drop(f, QDES_COUNTER_rx_drop_csum);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_csum);
         return true;
     case QDES_COALESCE_TAKEN:
         break;
@@ -358,33 +358,9 @@ static void say_version(QdesFabric *f, const QdesAddr *from, unsigned version)
     }
 }
 
-static void say_sealed(QdesFabric *f, const QdesAddr *from)
-{
-    char text[QDES_ADDR_STRLEN];
-
-    if (qdes_fabric_first(f, QDES_SAID_SEALED)) {
-        qdes_fabric_say(f, QDES_LOG_WARNING,
-                        "%s seals what it sends, and this port has no key: "
-                        "nothing passes between them",
-                        qdes_addr_format(from, text));
-    }
-}
-
-static void say_plain(QdesFabric *f, const QdesAddr *from)
-{
-    char text[QDES_ADDR_STRLEN];
-
-    if (qdes_fabric_first(f, QDES_SAID_PLAIN)) {
-        qdes_fabric_say(f, QDES_LOG_WARNING,
-                        "%s does not seal what it sends, and this port has a "
-                        "secret: nothing passes between them",
-                        qdes_addr_format(from, text));
-    }
-}
-
 /* Returns false when the datagram has to wait. */
 static bool input_plain(QdesFabric *f, uint8_t *data, size_t size,
-                  const QdesAddr *from, int64_t now)
+                        const QdesAddr *from, int64_t now)
 {
     QdesReceive *rx = &f->rx;
     QdesWireHeader *header = &rx->decoded;
@@ -401,24 +377,26 @@ static bool input_plain(QdesFabric *f, uint8_t *data, size_t size,
     result = f->config.encap->decode(header, data, size);
     switch (result) {
     case QDES_WIRE_SHORT:
-        drop(f, QDES_COUNTER_rx_drop_short);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_short);
         return true;
     case QDES_WIRE_BAD_MAGIC:
-        drop(f, QDES_COUNTER_rx_drop_magic);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_magic);
         return true;
     case QDES_WIRE_BAD_VERSION:
-        drop(f, QDES_COUNTER_rx_drop_version);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_version);
         say_version(f, from, data[2] >> 4);
         return true;
     case QDES_WIRE_BAD_TYPE:
-        drop(f, QDES_COUNTER_rx_drop_type);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_type);
         return true;
     case QDES_WIRE_BAD_FLAGS:
-        drop(f, QDES_COUNTER_rx_drop_flags);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_flags);
         return true;
     case QDES_WIRE_SEALED:
-        drop(f, QDES_COUNTER_rx_drop_sealed);
-        say_sealed(f, from);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_sealed);
+        qdes_fabric_say_of(f, QDES_SAID_SEALED, from, "seals what it sends, "
+                           "and this port has no key: nothing passes between "
+                           "them");
         return true;
     case QDES_WIRE_OK:
     case QDES_WIRE_FRAME_SHORT:
@@ -428,18 +406,20 @@ static bool input_plain(QdesFabric *f, uint8_t *data, size_t size,
     }
 
     if (f->sealing && !rx->opened) {
-        drop(f, QDES_COUNTER_rx_drop_plain);
-        say_plain(f, from);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_plain);
+        qdes_fabric_say_of(f, QDES_SAID_PLAIN, from, "does not seal what it "
+                           "sends, and this port has a secret: nothing passes "
+                           "between them");
     } else if (header->netid != f->config.netid) {
-        drop(f, QDES_COUNTER_rx_drop_netid);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_netid);
     } else if (qdes_underlay_is_own(f->underlay, from)) {
-        drop(f, QDES_COUNTER_rx_drop_own);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_own);
     } else if (result == QDES_WIRE_FRAME_SHORT) {
-        drop(f, QDES_COUNTER_rx_drop_frame_short);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_frame_short);
     } else if (result == QDES_WIRE_FRAME_LONG) {
-        drop(f, QDES_COUNTER_rx_drop_frame_long);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_frame_long);
     } else if (result == QDES_WIRE_BAD_TLV) {
-        drop(f, QDES_COUNTER_rx_drop_tlv);
+        qdes_fabric_drop_datagram(f, QDES_COUNTER_rx_drop_tlv);
     } else if (header->type == QDES_WIRE_DATA) {
         rx->header = data;
         return take_frame(f, data, size, from, now);

@@ -26,14 +26,11 @@ bool qdes_fabric_relays(const QdesFabric *f)
  * is to get each frame once. */
 static void forget_others(QdesFabric *f, uint32_t slot)
 {
-    uint64_t instance = qdes_peers_get(f->peers, slot)->instance;
     uint32_t other = QDES_PEER_NONE;
 
-    while ((other = qdes_peers_next(f->peers, other)) != QDES_PEER_NONE) {
-        if (other != slot &&
-            qdes_peers_get(f->peers, other)->instance == instance) {
-            qdes_relay_forget(f->relay, other);
-        }
+    while ((other = qdes_peers_next_same(f->peers, slot, other)) !=
+           QDES_PEER_NONE) {
+        qdes_relay_forget(f->relay, other);
     }
 }
 
@@ -142,23 +139,6 @@ static bool pass_on(QdesFabric *f, const Passing *passing, uint32_t owner,
     return false;
 }
 
-/* Where the user or the FDB has @dst; false: it is not known. */
-static bool find_owner(const QdesFabric *f, const uint8_t *dst, int64_t now,
-                       uint32_t *owner)
-{
-    const QdesStatic *fixed = qdes_statics_find(f->statics, dst);
-    const QdesFdbEntry *entry;
-
-    if (fixed) {
-        *owner = fixed->local ? QDES_FDB_LOCAL
-                              : qdes_peers_find(f->peers, &fixed->peer);
-        return fixed->local || *owner != QDES_PEER_NONE;
-    }
-    entry = qdes_fdb_lookup(f->fdb, dst, now);
-    *owner = entry ? entry->owner : QDES_FDB_LOCAL;
-    return entry != NULL;
-}
-
 bool qdes_fabric_relay(QdesFabric *f, uint32_t slot, uint8_t *data,
                        size_t size, const QdesWireHeader *header,
                        uint16_t segment_size, int64_t now)
@@ -175,7 +155,8 @@ bool qdes_fabric_relay(QdesFabric *f, uint32_t slot, uint8_t *data,
         !describe(&passing.vnet, data, size, header, segment_size)) {
         return true;
     }
-    if (qdes_mac_is_group(data) || !find_owner(f, data, now, &owner)) {
+    if (qdes_mac_is_group(data) ||
+        !qdes_fabric_find_owner(f, data, now, &owner)) {
         flood(f, &passing, now);
         return true;
     }

@@ -25,8 +25,6 @@
 
 typedef struct QdesSealing QdesSealing;
 
-#define QDES_SEALING_KEYS 3
-
 /* Begin, if @config has a secret. */
 bool qdes_sealing_start(QdesFabric *f, const QdesConfig *config, int64_t now,
                         GError **errp);
@@ -36,7 +34,7 @@ void qdes_sealing_stop(QdesFabric *f);
 void qdes_sealing_tick(QdesFabric *f, int64_t now);
 
 /* Where the datagrams of a superframe are sealed: room for all of them. */
-uint8_t *qdes_sealing_bounce(QdesFabric *f, size_t *size);
+uint8_t *qdes_sealing_bounce(QdesFabric *f);
 
 /*
  * Seal the plain datagram of @size bytes at @data + QDES_SEAL_LEAD, flooded or

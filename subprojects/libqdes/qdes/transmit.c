@@ -107,64 +107,61 @@ static void encode_cut_header(const QdesFabric *f, const QdesTxFrame *to,
     }
 }
 
+/* A train to where @to goes, of datagrams of @size bytes, @around of them
+ * around the frame; it is empty as yet. */
+static QdesTrain begin_train(const QdesFabric *f, const QdesTxFrame *to,
+                             size_t around, size_t size,
+                             const struct iovec *iov)
+{
+    return (QdesTrain) {
+        .to = to->to,
+        .from = qdes_peers_at(f->peers, to->slot),
+        .flood = to->flood,
+        .copy = to->copy,
+        .relayed = to->relayed,
+        .fits = size <= to->room,
+        .slot = to->slot,
+        .header_size = around,
+        .iov = iov,
+        .segment = size,
+    };
+}
+
 /*
- * The same where all is sealed, into a buffer: what is gathered there for the
- * cipher leaves from there in one piece.
+ * The trains are laid out in plain pieces, though as long as they are when
+ * sealed.  Gather each where it is sealed, datagram by datagram, so that it
+ * leaves in one piece.
  */
-static unsigned lay_out_sealed(QdesFabric *f, const QdesTxFrame *to,
-                               bool partial, size_t header_size, int64_t now)
+static void seal_trains(QdesFabric *f, unsigned n, int64_t now)
 {
     QdesTransmit *tx = &f->tx;
-    QdesSegmenter *cut = &tx->cut;
-    struct iovec *scratch = &tx->pieces[QDES_TX_BATCH];
-    size_t around = header_size + QDES_SEAL_OVERHEAD;
-    unsigned n = 0;
+    uint8_t *at = qdes_sealing_bounce(f);
+    const struct iovec *piece;
+    struct iovec *whole;
     QdesTrain *train;
-    unsigned in_train;
-    uint8_t *header;
-    uint8_t *at;
+    uint8_t *end;
+    uint8_t *to;
     size_t left;
     size_t size;
-    int count;
 
-    at = qdes_sealing_bounce(f, &left);
-    while (cut->frames > 0 && n < QDES_TX_BATCH &&
-           around + cut->frame_size <= left) {
-        train = &tx->trains[n];
-        *train = (QdesTrain) {
-            .to = to->to,
-            .flood = to->flood,
-            .copy = to->copy,
-            .relayed = to->relayed,
-            .slot = to->slot,
-            .header_size = around,
-            .iov = &tx->pieces[n],
-            .iovcnt = 1,
-            .segment = around + cut->frame_size,
-        };
-        train->fits = train->segment <= to->room;
-        tx->pieces[n].iov_base = at;
-        for (in_train = 0;
-             cut->frames > 0 && in_train < QDES_TRAIN_MAX &&
-             train->segment <= left &&
-             (in_train == 0 ||
-              train->size + train->segment <= QDES_TRAIN_BYTES);
-             in_train++) {
-            header = at + QDES_SEAL_LEAD;
-            size = qdes_segment_next(cut, header + header_size, scratch,
-                                     QDES_POOL_PIECES - QDES_TX_BATCH,
-                                     &count);
-            encode_cut_header(f, to, header, partial);
-            gather(header + header_size + cut->headers_size, scratch, count);
-            qdes_sealing_seal(f, to->flood, to->slot, at, header_size + size,
-                              now);
-            at += around + size;
-            left -= around + size;
-            train->size += around + size;
+    for (train = tx->trains; train < tx->trains + n; train++) {
+        piece = train->iov;
+        whole = &tx->pieces[piece - tx->pieces];
+        end = at;
+        for (left = train->size; left > 0; left -= size) {
+            size = MIN(train->segment, left);
+            to = end + QDES_SEAL_LEAD;
+            end += size;
+            for (; to < end - QDES_SEAL_TAG; piece++) {
+                to = gather(to, piece, 1);
+            }
+            qdes_sealing_seal(f, train->flood, train->slot, end - size,
+                              size - QDES_SEAL_OVERHEAD, now);
         }
-        tx->pieces[n++].iov_len = train->size;
+        *whole = (struct iovec) { at, train->size };
+        train->iovcnt = 1;
+        at = end;
     }
-    return n;
 }
 
 /* Lay out the next trains of the superframe under the knife. */
@@ -178,30 +175,18 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial,
     unsigned n = 0;
     size_t header_size = cut->segment_size ? QDES_WIRE_SUPERFRAME_SIZE :
                                              QDES_WIRE_HEADER_SIZE;
+    size_t around = header_size + f->overhead;
     uint8_t *header;
     QdesTrain *train;
     unsigned in_train;
     size_t size;
     int count;
 
-    if (f->sealing) {
-        return lay_out_sealed(f, to, partial, header_size, now);
-    }
     while (cut->frames > 0 && frames < QDES_POOL_FRAMES &&
            n < QDES_TX_BATCH) {
         train = &tx->trains[n];
-        *train = (QdesTrain) {
-            .to = to->to,
-            .from = qdes_peers_at(f->peers, to->slot),
-            .flood = to->flood,
-            .copy = to->copy,
-            .relayed = to->relayed,
-            .slot = to->slot,
-            .header_size = header_size,
-            .iov = &tx->pieces[pieces],
-            .segment = header_size + cut->frame_size,
-        };
-        train->fits = train->segment <= to->room;
+        *train = begin_train(f, to, around, around + cut->frame_size,
+                             &tx->pieces[pieces]);
         for (in_train = 0;
              cut->frames > 0 && frames < QDES_POOL_FRAMES &&
              in_train < QDES_TRAIN_MAX && pieces < QDES_POOL_PIECES &&
@@ -220,13 +205,16 @@ static unsigned lay_out(QdesFabric *f, const QdesTxFrame *to, bool partial,
             tx->pieces[pieces].iov_len = header_size + cut->headers_size;
             pieces += 1 + count;
             train->iovcnt += 1 + count;
-            train->size += header_size + size;
+            train->size += around + size;
             frames++;
         }
         if (in_train == 0) {
             break;
         }
         n++;
+    }
+    if (f->sealing) {
+        seal_trains(f, n, now);
     }
     return n;
 }
@@ -336,10 +324,8 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
                            int64_t now)
 {
     QdesTransmit *tx = &f->tx;
-    size_t header_size = QDES_WIRE_HEADER_SIZE + f->overhead;
-    size_t size = header_size + frame->size;
-    size_t room;
-    uint8_t *data;
+    size_t around = QDES_WIRE_HEADER_SIZE + f->overhead;
+    size_t size = around + frame->size;
 
     if (!qdes_fabric_send_queue(f, now)) {
         return DEPARTED_NOT;
@@ -348,37 +334,17 @@ static Departure send_long(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
         return DEPARTED;
     }
     tx->cut.frames = 0;
+    f->config.encap->encode(tx->headers[0], flags_of(to, false),
+                            f->config.netid);
+    tx->pieces[0].iov_base = tx->headers[0];
+    tx->pieces[0].iov_len = QDES_WIRE_HEADER_SIZE;
+    memcpy(&tx->pieces[1], frame->iov, frame->iovcnt * sizeof(*frame->iov));
+    tx->trains[0] = begin_train(f, to, around, size, tx->pieces);
+    tx->trains[0].iovcnt = 1 + frame->iovcnt;
+    tx->trains[0].size = size;
     if (f->sealing) {
-        data = qdes_sealing_bounce(f, &room);
-        g_assert(size <= room);
-        f->config.encap->encode(data + QDES_SEAL_LEAD, flags_of(to, false),
-                                f->config.netid);
-        gather(data + QDES_SEAL_HEADER, frame->iov, frame->iovcnt);
-        qdes_sealing_seal(f, to->flood, to->slot, data,
-                          QDES_WIRE_HEADER_SIZE + frame->size, now);
-        tx->pieces[0].iov_base = data;
-        tx->pieces[0].iov_len = size;
-    } else {
-        f->config.encap->encode(tx->headers[0], flags_of(to, false),
-                                f->config.netid);
-        tx->pieces[0].iov_base = tx->headers[0];
-        tx->pieces[0].iov_len = QDES_WIRE_HEADER_SIZE;
-        memcpy(&tx->pieces[1], frame->iov,
-               frame->iovcnt * sizeof(*frame->iov));
+        seal_trains(f, 1, now);
     }
-    tx->trains[0] = (QdesTrain) {
-        .to = to->to,
-        .flood = to->flood,
-        .copy = to->copy,
-        .relayed = to->relayed,
-        .fits = size <= to->room,
-        .slot = to->slot,
-        .header_size = header_size,
-        .iov = tx->pieces,
-        .iovcnt = f->sealing ? 1 : 1 + frame->iovcnt,
-        .size = size,
-        .segment = size,
-    };
     return send_laid_out(f, to, 1, false, now);
 }
 
@@ -458,62 +424,54 @@ static Departure depart(QdesFabric *f, QdesTxFrame *to, const Frame *frame,
     return DEPARTED_DROPPED;
 }
 
-/*
- * Copies of a flooded frame that is too long for the batch: cut anew for each
- * peer, as each path has a size of its own.  It has left for the group, so it
- * cannot be refused any more: where the socket is full, copies are lost.
- */
-static void send_copies(QdesFabric *f, const Frame *frame, int64_t now)
-{
-    uint32_t slot = QDES_PEER_NONE;
-    QdesTxFrame to;
-
-    if (!f->config.has_group) {
-        qdes_fabric_count_copied(f, 1, frame->size);
-    }
-    while ((slot = qdes_peers_next_copy(f->peers, slot)) != QDES_PEER_NONE) {
-        qdes_fabric_set_destination(f, &to, QDES_WAY_PEER, slot);
-        to.copy = true;
-        switch (f->blocked ? DEPARTED_NOT : depart(f, &to, frame, now)) {
-        case DEPARTED:
-        case DEPARTED_QUEUED:
-        case DEPARTED_DROPPED:
-            break;
-        case DEPARTED_NOT:
-        case DEPARTED_LOST_WAY:
-            QDES_COUNT(&f->stats, tx_copy_errors);
-            break;
-        }
-    }
-}
-
-/*
- * It cannot be refused, nor wait for room: where the socket is full, it is
- * lost, as in any switch.
- */
-void qdes_fabric_send_on(QdesFabric *f, uint32_t slot, const QdesVnet *vnet,
-                         uint8_t *data, size_t size, int64_t now)
+/* Send one peer a copy, which cannot be refused any more, nor wait for room:
+ * where the socket is full, it is lost, as in any switch. */
+static void send_copy(QdesFabric *f, uint32_t slot, const Frame *frame,
+                      bool relayed, int64_t now)
 {
     QdesTxFrame to;
-    Frame frame;
 
-    frame.vnet = *vnet;
-    frame.size = size;
-    frame.iovcnt = 1;
-    frame.iov[0] = (struct iovec) { data, size };
     qdes_fabric_set_destination(f, &to, QDES_WAY_PEER, slot);
     to.copy = true;
-    to.relayed = true;
-    switch (f->blocked ? DEPARTED_NOT : depart(f, &to, &frame, now)) {
+    to.relayed = relayed;
+    switch (f->blocked ? DEPARTED_NOT : depart(f, &to, frame, now)) {
     case DEPARTED:
     case DEPARTED_QUEUED:
     case DEPARTED_DROPPED:
         break;
     case DEPARTED_NOT:
     case DEPARTED_LOST_WAY:
-        qdes_fabric_lose_copies(f, true, 1);
+        qdes_fabric_lose_copies(f, relayed, 1);
         break;
     }
+}
+
+/*
+ * Copies of a flooded frame that is too long for the batch: cut anew for each
+ * peer, as each path has a size of its own.  It has left for the group.
+ */
+static void send_copies(QdesFabric *f, const Frame *frame, int64_t now)
+{
+    uint32_t slot = QDES_PEER_NONE;
+
+    if (!f->config.has_group) {
+        qdes_fabric_count_copied(f, 1, frame->size);
+    }
+    while ((slot = qdes_peers_next_copy(f->peers, slot)) != QDES_PEER_NONE) {
+        send_copy(f, slot, frame, false, now);
+    }
+}
+
+void qdes_fabric_send_on(QdesFabric *f, uint32_t slot, const QdesVnet *vnet,
+                         uint8_t *data, size_t size, int64_t now)
+{
+    Frame frame;
+
+    frame.vnet = *vnet;
+    frame.size = size;
+    frame.iovcnt = 1;
+    frame.iov[0] = (struct iovec) { data, size };
+    send_copy(f, slot, &frame, true, now);
 }
 
 /* As how many frames it leaves, about. */
