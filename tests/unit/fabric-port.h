@@ -145,25 +145,40 @@ static inline void choose_group(void)
 
 static uint64_t next_seed;
 
-static inline Port *port_open_with(QdesOptions *options, bool plain)
+/* What @options say, in the test's group. */
+static inline void port_config(QdesConfig *config, QdesOptions *options,
+                               bool plain)
+{
+    GError *err = NULL;
+
+    options->mcast = group;
+    if (!options->localaddr) {
+        options->localaddr = loopback;
+    }
+    ck_assert_msg(qdes_config_init(config, options, &err), "%s",
+                  err ? err->message : "");
+    config->plain_io = plain;
+}
+
+static inline Port *port_open_config(const QdesConfig *config)
 {
     Port *p = g_new0(Port, 1);
-    QdesConfig config;
     GError *err = NULL;
 
     p->frames = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
     p->log = g_string_new(NULL);
     p->seed = ++next_seed * 1000;
-    options->mcast = group;
-    if (!options->localaddr) {
-        options->localaddr = loopback;
-    }
-    ck_assert_msg(qdes_config_init(&config, options, &err), "%s",
-                  err ? err->message : "");
-    config.plain_io = plain;
-    p->fabric = qdes_fabric_new(&config, &host, p, now, &err);
+    p->fabric = qdes_fabric_new(config, &host, p, now, &err);
     ck_assert_msg(p->fabric != NULL, "%s", err ? err->message : "");
     return p;
+}
+
+static inline Port *port_open_with(QdesOptions *options, bool plain)
+{
+    QdesConfig config;
+
+    port_config(&config, options, plain);
+    return port_open_config(&config);
 }
 
 static inline Port *port_open(const char *name)

@@ -31,20 +31,12 @@ static QdesSealLimits limits;
 /* QdesConfig.seal_limits is for tests: no option sets it. */
 static inline Port *open_with(QdesOptions *options, bool plain_io)
 {
-    Port *p = g_new0(Port, 1);
     QdesConfig config;
-    GError *err = NULL;
+    Port *p;
 
-    p->frames = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
-    p->log = g_string_new(NULL);
-    p->seed = ++next_seed * 1000;
-    options->mcast = group;
-    options->localaddr = loopback;
-    ck_assert(qdes_config_init(&config, options, &err));
-    config.plain_io = plain_io;
+    port_config(&config, options, plain_io);
     config.seal_limits = limits;
-    p->fabric = qdes_fabric_new(&config, &host, p, now, &err);
-    ck_assert_msg(p->fabric != NULL, "%s", err ? err->message : "");
+    p = port_open_config(&config);
     now += 10;
     return p;
 }
