@@ -32,8 +32,8 @@ def test_soak(net, tap, seed):
     print(done.stdout)
     assert done.returncode == 0, done.stdout[:8000]
     assert 'all is well again' in done.stdout
-    assert re.search(r'^soak: passed; again with --seed=\w+$', done.stdout,
-                     re.M)
+    assert re.search(r'^soak: passed; again with --seed=\w+ --guests=on$',
+                     done.stdout, re.M)
 
 
 def test_plan_follows_from_the_seed():
@@ -76,9 +76,9 @@ def test_interrupted_leaves_nothing(net, tap, number, word):
 def test_finds_a_broken_byte(net):
     """What the streams are judged by does judge."""
     sys.path.insert(0, str(SOAK.parent))
-    from flows import Flow, Traffic
+    from flows import Pair, Traffic
     host = net.host('alone')
-    flow = Flow('f', host, host, '127.0.0.1', 1)
+    flow = Pair('f', host, host, '127.0.0.1', 1)
     traffic = Traffic()
     traffic.add(flow)
     traffic.start()

@@ -3,14 +3,16 @@
 
     station s1 ... s6       a namespace: MAC and IP addresses, and a cable that
        |                    goes from host to host as a guest that migrates
-    bridge br0  of host     with the port's TAP device
-       |
-    qdes-tap                sealed; group and listed peers, listed alone, IPv6,
-       |                    behind NAT
+    bridge br0  of host     with the port's TAP device      guests vm1, vm2
+       |                                                         |
+    qdes-tap                sealed; group and listed peers,     QEMU
+       |                    listed alone, IPv6, behind NAT       |
+       |                                                         |
     underlay                a switch, and a router for the one at home
 
 A kill of a port ends nothing that a station does, so no connection between
-stations may ever break.
+stations may ever break.  A guest dies with its port, and its connections, but of
+nothing else.
 """
 
 import os
@@ -22,8 +24,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import plan
-from flows import Flow, Traffic
+from flows import Echo, Pair, Traffic
 from frames import BROADCAST, PacketSocket, frame, mac, mac_bytes, marker
+from guests import Machine
 from nat import Home
 from ports import QDES_TAP, Registry, TapPort
 from stations import endpoint
@@ -36,6 +39,8 @@ ETH_P_ARP = 0x806
 # behind NAT.
 SPECS = [plan.Host('hub', fixed=True), plan.Host('g1'), plan.Host('g2'),
          plan.Host('g3'), plan.Host('six'), plan.Host('home', nat=True)]
+# One in the group, and one that only lists the first.
+GUESTS = [plan.Host('vm1', guest=True), plan.Host('vm2', guest=True)]
 STATIONS = [f's{n}' for n in range(1, 7)]
 FLOWS = 6
 
@@ -100,9 +105,16 @@ class Station:
         self.socket.send(data)
         return data
 
+    def ping(self, address):
+        return self.space.ping(address, count=1, deadline=2)
+
+    @property
+    def last_ping(self):
+        return self.space.last_ping
+
 
 class Node:
-    """A host with a port that comes and goes; each life is a TapPort."""
+    """A host with a port that comes and goes, in one life after the other."""
 
     def __init__(self, fleet, host, spec, home=None, **options):
         self.fleet, self.host, self.spec = fleet, host, spec
@@ -117,8 +129,6 @@ class Node:
         self.listed = set()     # peers that it was told of
         self.renumbered = 0
         self.former = set()     # addresses that it had
-        host.ip('link add br0 type bridge forward_delay 0 stp_state 0 '
-                'mcast_snooping 0', 'link set br0 up')
 
     def __repr__(self):
         return self.name
@@ -139,38 +149,21 @@ class Node:
         """One is known by IPv6 to all, the other has none."""
         return {self.name, other.name} == {'six', 'home'}
 
-    def launch(self):
-        new, old = self.secrets
-        options = dict(self.options, secret_file=new)
-        if old:
-            options['secret_old_file'] = old
-        port = TapPort(self.fleet.registry, self.host, 'tap0', netid=42,
-                       name=self.name, **options)
-        port.memories = []
-        self.lives.append(port)
-
-    def ready(self):
-        self.port.wait_ready()
-        self.host.ip('link set tap0 master br0')
-
     def start(self):
         self.launch()
         self.ready()
 
-    def ask(self, *args):
-        """Run a command of qdes-tap on the port."""
-        done = subprocess.run(
-            [QDES_TAP, *map(str, args), '--control', self.port.control],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=30, check=False)
-        assert done.returncode == 0, f'{self}: {args}: {done.stderr}'
+    def kill(self):
+        self.port.process.kill()
+
+    def stop(self):
+        self.port.stop()
 
     def set_secrets(self, new, old):
         """Also of a port that is dead now: its configuration has changed."""
         self.secrets = new, old
         if self.running:
-            args = ['--secret-old-file', old] if old else []
-            self.ask('set-secret', '--secret-file', new, *args)
+            self.change_secrets(new, old)
 
     def restore(self):
         """All that a host loses with its link."""
@@ -195,17 +188,172 @@ class Node:
         return endpoint(text)[0] in self.former
 
 
+class TapNode(Node):
+    """Each life is a TapPort, with stations behind a bridge."""
+
+    def __init__(self, fleet, host, spec, home=None, **options):
+        super().__init__(fleet, host, spec, home, **options)
+        host.ip('link add br0 type bridge forward_delay 0 stp_state 0 '
+                'mcast_snooping 0', 'link set br0 up')
+
+    def launch(self):
+        new, old = self.secrets
+        options = dict(self.options, secret_file=new)
+        if old:
+            options['secret_old_file'] = old
+        port = TapPort(self.fleet.registry, self.host, 'tap0', netid=42,
+                       name=self.name, **options)
+        port.memories = []
+        self.lives.append(port)
+
+    def ready(self):
+        self.port.wait_ready()
+        self.host.ip('link set tap0 master br0')
+
+    def ask(self, *args):
+        """Run a command of qdes-tap on the port."""
+        done = subprocess.run(
+            [QDES_TAP, *map(str, args), '--control', self.port.control],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=30, check=False)
+        assert done.returncode == 0, f'{self}: {args}: {done.stderr}'
+
+    def change_secrets(self, new, old):
+        args = ['--secret-old-file', old] if old else []
+        self.ask('set-secret', '--secret-file', new, *args)
+
+    def add_peer(self, peer):
+        self.ask('peer-add', '--peer', peer)
+
+    def del_peer(self, peer):
+        self.ask('peer-del', '--peer', peer)
+
+    def flush(self, address):
+        self.ask('fdb-flush', *(['--mac', address] if address else []))
+
+    def set_link(self, state):
+        self.host.ip(f'link set tap0 {state}')
+
+
+class GuestLife(Machine):
+    """A guest, from its boot to its end, as ports are looked at."""
+
+    def status(self):
+        return self.port.status()
+
+    def stop(self):
+        self.quit()
+
+
+class GuestNode(Node):
+    """Each life is a guest: its port, and the one station behind that."""
+
+    NETDEV = 'net0'
+
+    def __init__(self, fleet, host, spec, **options):
+        super().__init__(fleet, host, spec, **options)
+        number = 101 + len(fleet.guests)
+        self.mac = mac(0x5000 + number)
+        self.address = f'10.81.0.{number}'
+        self.address6 = f'fd81::{number}'
+        self.place = self       # it stays
+        self.known = {}         # the secrets of this life, by their files
+        self.flow = None
+
+    def _know(self, path):
+        """The ID of a secret's object, and whether it is a new one."""
+        is_new = path not in self.known
+        return self.known.setdefault(path, f's{len(self.known)}'), is_new
+
+    def launch(self):
+        self.known = {}
+        words, extra = ['qdes', 'netid=42', f'name={self.name}'], []
+        words += [f'{key}={value}' for key, value in self.options.items()]
+        for option, path in zip(('secret', 'secret-old'), self.secrets):
+            if path:
+                name, _ = self._know(path)
+                words.append(f'{option}={name}')
+                extra += ['-object', f'secret,id={name},file={path}']
+        life = GuestLife(self.fleet.net, self.host, [','.join(words)],
+                         name=self.name, macs=[self.mac], extra=extra,
+                         addresses=[f'{self.address}/24,{self.address6}/64'])
+        life.memories = []
+        self.lives.append(life)
+
+    def ready(self):
+        self.port.wait_ready()
+        self.port.background(Echo.SERVER)
+
+    def start(self):
+        super().start()
+        self.talk()
+
+    def talk(self):
+        """One connection for as long as the guest lives."""
+        self.flow = self.fleet.connect_guest(self)
+
+    def _be_gone(self, how):
+        self.flow.lost = True
+        life = self.port
+        how()
+        life.guest.stop()       # which is over; its lines are closed
+
+    def kill(self):
+        self._be_gone(super().kill)
+
+    def stop(self):
+        self._be_gone(super().stop)
+
+    def qmp(self, command, **arguments):
+        self.port.guest.qmp(command, id=self.NETDEV, **arguments)
+
+    def change_secrets(self, new, old):
+        names = {}
+        for option, path in ('secret', new), ('secret_old', old):
+            if path:
+                names[option], is_new = self._know(path)
+                if is_new:
+                    self.port.guest.qmp('object-add', qom_type='secret',
+                                        id=names[option], file=str(path))
+        self.qmp('qdes-set-secret', **names)
+
+    def add_peer(self, peer):
+        self.qmp('qdes-peer-add', peer=peer)
+
+    def del_peer(self, peer):
+        self.qmp('qdes-peer-del', peer=peer)
+
+    def flush(self, address):
+        self.qmp('qdes-fdb-flush', **({'mac': address} if address else {}))
+
+    def set_link(self, state):
+        self.port.guest.qmp('set_link', name=self.NETDEV, up=state == 'up')
+
+    def announce(self):
+        self.port.check(f'arping -U -c 1 -I eth0 {self.address}')
+
+    def ping(self, address):
+        return self.port.ping(address, count=1, wait=2)
+
+    @property
+    def last_ping(self):
+        return self.port.last_ping
+
+
 class Fleet:
     """All of it, and what can be done to it."""
 
-    def __init__(self, net, seed):
+    def __init__(self, net, seed, with_guests):
         self.net = net
         self.rnd = random.Random(f'{seed}/fleet')
         self.registry = net.registry = Registry()
         self.secrets = [self._secret() for _ in range(2)]
         self.internet = net.switch()
         self.nodes = []
+        self.guests = []
         self._nodes()
+        if with_guests:
+            self._guests()
         self.by_name = {node.name: node for node in self.nodes}
         for node in self.nodes:
             node.launch()
@@ -216,12 +364,15 @@ class Fleet:
             station.plug(self.nodes[number % len(self.nodes)])
         self.station = {s.name: s for s in self.stations}
         self.traffic = Traffic()
+        # First of all, while what it talks to is there.
         net.on_close.append(self.traffic.stop)
         self.flows = []
         for number in range(FLOWS):
             self.flows.append(None)
             pair = self.rnd.sample(self.stations, 2)
             self.connect(number, *pair, 4 + 2 * (number % 2))
+        for guest in self.guests:
+            guest.talk()
         self.traffic.start()
 
     def _nodes(self):
@@ -231,7 +382,7 @@ class Fleet:
         def add(host, home=None, **options):
             spec = SPECS[len(self.nodes)]
             assert spec.name == host.name
-            self.nodes.append(Node(self, host, spec, home, **options))
+            self.nodes.append(TapNode(self, host, spec, home, **options))
         # Whom all others know; and who passes on what cannot pass directly.
         add(hub, mcast='off', relay='on')
         for name in 'g1', 'g2', 'g3':
@@ -240,6 +391,14 @@ class Fleet:
             peer=f'[{hub.address6}]:{PORT}')
         home = Home(net, self.internet, 'port-restricted', 'home')
         add(home.host, home, mcast='off', peer=listed)
+
+    def _guests(self):
+        listed = {'peers.0': f'{self.nodes[0].host.address}:{PORT}'}
+        for spec, options in zip(GUESTS, ({}, {'mcast': 'off'})):
+            host = self.net.host(spec.name, self.internet)
+            node = GuestNode(self, host, spec, **options, **listed)
+            self.guests.append(node)
+            self.nodes.append(node)
 
     def _secret(self):
         path = Path(self.net.run_dir, f'secret{time.monotonic_ns()}')
@@ -252,10 +411,18 @@ class Fleet:
         if old:
             old.ending = True       # and is looked at until it has ended
         address = there.address6 if family == 6 else there.address
-        flow = Flow(f'{here} to {there} by IPv{family}', here.space,
+        flow = Pair(f'{here} to {there} by IPv{family}', here.space,
                     there.space, address, self.rnd.random())
         self.flows[number] = flow
         self.traffic.add(flow)
+
+    def connect_guest(self, guest):
+        here = self.rnd.choice(self.stations)
+        address = self.rnd.choice([guest.address, guest.address6])
+        flow = Echo(f'{here} to {guest} at {address}', here.space, address,
+                    self.rnd.random())
+        self.traffic.add(flow)
+        return flow
 
     # --- Events: each does it, and returns how it ends, or None --------------
 
@@ -265,11 +432,11 @@ class Fleet:
         return getattr(self, f'_{event.kind}')(node, event)
 
     def _kill(self, node, event):
-        node.port.process.kill()
+        node.kill()
         return [(event.seconds, f'{node} is started', node.start)]
 
     def _stop(self, node, event):
-        node.port.stop()
+        node.stop()
         return [(event.seconds, f'{node} is started', node.start)]
 
     def _unplug(self, node, event):
@@ -317,9 +484,10 @@ class Fleet:
                  lambda: self._pass(node, other))]
 
     def _tapdown(self, node, event):
-        node.host.ip('link set tap0 down')
-        return [(event.seconds, f'{node} has tap0 up', lambda:
-                 node.host.ip('link set tap0 up'))]
+        """On the side of its stations."""
+        node.set_link('down')
+        return [(event.seconds, f'{node} has its link up', lambda:
+                 node.set_link('up'))]
 
     def _renumber(self, node, event):
         old, old6 = node.host.address, node.host.address6
@@ -371,21 +539,20 @@ class Fleet:
         if not node.running or peer in node.listed:
             return None
         port = node.port
-        node.ask('peer-add', '--peer', peer)
+        node.add_peer(peer)
         node.listed.add(peer)
 
         def end():
             node.listed.discard(peer)
             if node.port is port and node.running:
-                node.ask('peer-del', '--peer', peer)
+                node.del_peer(peer)
         return [(event.seconds, f'{node} has {peer} no more', end)]
 
     def _flush(self, node, event):
         if not node.running:
             return None
         what = event.args[0]
-        node.ask('fdb-flush', *([] if what == 'all' else
-                                ['--mac', self.station[what].mac]))
+        node.flush(None if what == 'all' else self.station[what].mac)
         return []
 
     def _reconnect(self, node, event):

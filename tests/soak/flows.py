@@ -89,24 +89,21 @@ class Side:
 
 
 class Flow:
-    """A connection between two stations that sends in both directions."""
+    """A connection of a station, and each side of it that is here."""
 
-    def __init__(self, name, client, server, address, seed):
+    def __init__(self, name, client, address, seed):
         self.name = name
         self.client, self.address = client, address
         self.family = socket.AF_INET6 if ':' in address else socket.AF_INET
         self.rnd = random.Random(seed)
         self.patterns = [Pattern(f'{seed}/{i}') for i in range(2)]
         self.ending = False
+        self.lost = False       # whoever is at its other end is no more
         self.done = False
         self.error = None
         self.sides = []
         self.sock = None
         self.tried = 0.0
-        self.listener = server.socket(self.family, socket.SOCK_STREAM)
-        self.listener.setblocking(False)
-        self.listener.bind((address, 0))
-        self.listener.listen(4)
 
     @property
     def received(self):
@@ -119,35 +116,29 @@ class Flow:
                     for s in self.sides), default=0)
 
     def _connect(self, now):
+        """Set the sides as soon as they are connected."""
+        raise NotImplementedError
+
+    def _open(self, now, where):
         """The way there may be down: a connection is tried until it is."""
         if self.sock is None:
             if now < self.tried + RETRY:
-                return
+                return False
             self.tried = now
             self.sock = self.client.socket(self.family, socket.SOCK_STREAM)
             self.sock.setblocking(False)
-        error = self.sock.connect_ex(self.listener.getsockname())
-        if error not in (0, errno.EISCONN):
-            if error not in PENDING:
-                self.sock.close()
-                self.sock = None
-            return
-        try:
-            peer, whose = self.listener.accept()
-        except BlockingIOError:
-            return
-        if whose != self.sock.getsockname():
-            peer.close()
-            return
-        peer.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY,
-                             self.rnd.randrange(2))
-        here, there = (Side(s, p) for s, p in zip((self.sock, peer),
-                                                  self.patterns))
-        here.other, there.other = there, here
-        self.sides = [here, there]
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY,
+                                 self.rnd.randrange(2))
+        error = self.sock.connect_ex(where)
+        if error not in (0, errno.EISCONN, *PENDING):
+            self.sock.close()
+            self.sock = None
+        return error in (0, errno.EISCONN)
 
     def step(self, now):
+        if self.lost:
+            self.done = True
+            return
         if not self.sides:
             self._connect(now)
             return
@@ -164,9 +155,53 @@ class Flow:
             self.done = True
 
     def close(self):
-        for sock in [self.listener, self.sock, *(s.sock for s in self.sides)]:
+        for sock in [self.sock, *(s.sock for s in self.sides)]:
             if sock:
                 sock.close()
+
+
+class Pair(Flow):
+    """Between two stations; both send."""
+
+    def __init__(self, name, client, server, address, seed):
+        super().__init__(name, client, address, seed)
+        self.listener = server.socket(self.family, socket.SOCK_STREAM)
+        self.listener.setblocking(False)
+        self.listener.bind((address, 0))
+        self.listener.listen(4)
+
+    def _connect(self, now):
+        if not self._open(now, self.listener.getsockname()):
+            return
+        try:
+            peer, whose = self.listener.accept()
+        except BlockingIOError:
+            return
+        if whose != self.sock.getsockname():
+            peer.close()
+            return
+        peer.setblocking(False)
+        here, there = (Side(s, p) for s, p in zip((self.sock, peer),
+                                                  self.patterns))
+        here.other, there.other = there, here
+        self.sides = [here, there]
+
+    def close(self):
+        super().close()
+        self.listener.close()
+
+
+class Echo(Flow):
+    """To a guest, which sends back what it gets."""
+
+    PORT = 7
+    SERVER = f'socat TCP6-LISTEN:{PORT},ipv6only=0,fork EXEC:cat,nofork'
+
+    def _connect(self, now):
+        if self._open(now, (self.address, self.PORT)):
+            side = Side(self.sock, self.patterns[0])
+            side.other = side
+            self.sides = [side]
 
 
 class Traffic(threading.Thread):

@@ -25,6 +25,7 @@ class Host:
     name: str
     nat: bool = False       # what its router does happens to it
     fixed: bool = False     # others list its address
+    guest: bool = False     # its port is a guest's, and has no stations
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class Plan:
         if kind == 'pair':
             args = (rnd.choice([h.name for h in free if h.name != host]),)
         elif kind == 'move':
-            args, host = (rnd.choice(self.stations),
-                          rnd.choice(self.hosts).name), ''
+            places = [h.name for h in self.hosts if not h.guest]
+            args, host = (rnd.choice(self.stations), rnd.choice(places)), ''
             seconds = 0
         elif kind == 'rekey':
             order = [h.name for h in self.hosts]

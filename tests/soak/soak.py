@@ -23,8 +23,9 @@ sys.path[:0] = [str(ROOT / 'tests/lib'), str(ROOT / 'tests/guest'),
 os.environ.setdefault('ASAN_OPTIONS', 'quarantine_size_mb=1')
 
 import netns                                            # noqa: E402
-from fleet import (EXPECTED, FLOWS, REKEYED, SPECS,     # noqa: E402
-                   STATIONS, Fleet)
+import guests                                           # noqa: E402
+from fleet import (EXPECTED, FLOWS, GUESTS, REKEYED,    # noqa: E402
+                   SPECS, STATIONS, Fleet)
 from plan import Plan                                   # noqa: E402
 from ports import QDES_TAP, unbalanced                  # noqa: E402
 from procs import PATIENCE, wait_for                    # noqa: E402
@@ -47,8 +48,8 @@ class Soak:
     def __init__(self, args, net, output=sys.stdout):
         self.args, self.net, self.output = args, net, output
         self.begin = time.monotonic()
-        self.fleet = Fleet(net, args.seed)
-        self.plan = Plan(args.seed, SPECS, STATIONS, FLOWS)
+        self.fleet = Fleet(net, args.seed, args.guests)
+        self.plan = make_plan(args)
         self.ends = []          # what is to be ended, by its time
         self.number = 0
         self.counts = {}
@@ -206,7 +207,7 @@ class Soak:
     def wrong_fdb(self):
         """Every station is where it is, for everybody; nobody else is."""
         states = self.states()
-        stations = {s.mac: s for s in self.fleet.stations}
+        stations = {s.mac: s for s in self.fleet.stations + self.fleet.guests}
         wrong = []
         for node, state in states.items():
             table = {entry['mac']: entry for entry in state['fdb']}
@@ -232,6 +233,8 @@ class Soak:
     def shout(self):
         """What one says to all, all get, and nobody gets it twice."""
         stations = self.fleet.stations
+        for guest in self.fleet.guests:
+            guest.announce()
         for station in stations:
             station.socket.pending()
         said = {station: station.shout() for station in stations}
@@ -253,15 +256,15 @@ class Soak:
                         f'{here} has heard {there} {frames.count(data)} times'
 
     def reach_all(self):
-        for here in self.fleet.stations:
-            for there in self.fleet.stations:
+        everybody = self.fleet.stations + self.fleet.guests
+        for here in everybody:
+            for there in everybody:
                 if here is not there:
                     address = there.address6 if self.number % 2 else \
                         there.address
                     self.number += 1
-                    wait_for(lambda h=here, a=address: h.space.ping(
-                        a, count=1, deadline=2), LATE,
-                        lambda h=here: h.space.last_ping)
+                    wait_for(lambda h=here, a=address: h.ping(a), LATE,
+                             lambda h=here: h.last_ping)
 
     def wrong_books(self):
         wrong = []
@@ -289,7 +292,9 @@ class Soak:
             now, first = port.memories[-1], port.memories[0]
             if self.args.sanitized:
                 continue
-            if now[0] > MEMORY or now[0] - first[0] > GROWTH:
+            if node.spec.guest:
+                pass            # its memory is the guest's
+            elif now[0] > MEMORY or now[0] - first[0] > GROWTH:
                 wrong.append(f'{node} has {now[0]} bytes of memory, at first '
                              f'{first[0]}')
             if files > first[1] + 2:
@@ -364,7 +369,9 @@ class Soak:
         traffic = self.fleet.traffic
         done = ', '.join(f'{count} {kind}' for kind, count in
                          sorted(self.counts.items()))
-        lives = [life for node in self.fleet.nodes for life in node.lives]
+        nodes = [node for node in self.fleet.nodes if not node.spec.guest]
+        boots = sum(len(guest.lives) for guest in self.fleet.guests)
+        lives = [life for node in nodes for life in node.lives]
         grown = [life.memories[-1][0] - life.memories[0][0]
                  for life in lives if life.memories]
         most = max((m[0] for life in lives for m in life.memories), default=0)
@@ -376,14 +383,15 @@ class Soak:
             f'{traffic.connections} TCP connections, {traffic.total >> 20} '
             'MiB, every byte as it was sent; the longest stall '
             f'{traffic.worst:.1f} s',
-            f'{len(lives)} lives of {len(self.fleet.nodes)} ports; at most '
+            f'{len(lives)} lives of {len(nodes)} qdes-taps; at most '
             f'{most >> 10} KiB of memory, grown by '
-            f'{max(grown, default=0) >> 10} KiB at most']
+            f'{max(grown, default=0) >> 10} KiB at most',
+            f'{boots} boots of {len(self.fleet.guests)} guests']
 
     def run(self):
         self.say(f'seed {self.args.seed}; hosts '
-                 f'{", ".join(self.fleet.by_name)}; each has qdes-tap, a '
-                 'bridge, and stations')
+                 f'{", ".join(self.fleet.by_name)}: each has a guest, or '
+                 'qdes-tap, a bridge, and stations')
         self.settle()
         end = self.begin + self.args.seconds
         number = 0
@@ -415,10 +423,12 @@ Let a sealed fabric live through what happens to fabrics, and look whether it
 is well. As root; all is in network namespaces that the run makes, and removes
 however it ends.
 
-Six hosts: one with a port that all others list, and that relays; three in a
+Six hosts with qdes-tap: one that all others list, and that relays; three in a
 multicast group; one that lists the first by IPv6; one behind NAT. Stations
 behind them have TCP connections to each other, by IPv4 and IPv6, in both
-directions, which nothing may break. At random, ports are killed and ended, and started again; stations move from one port to another;
+directions, which nothing may break. And two guests, in QEMU, which send back
+what stations send them; their connections end with them only. At random, ports
+are killed and ended, and started again; stations move from one port to another;
 hosts are cut off (cable, link, firewall, silence, or just from one another)
 and get new addresses; the NAT forgets; peers are listed and struck off; FDBs
 are flushed; and the whole fleet changes its secret. All of it follows from
@@ -431,7 +441,8 @@ changed or doubled; memory and logs are small; nobody warns of what nobody
 did. (A run of less than 120 s does not wait until the last trace of an old
 address is gone, which a peer's hold time of 30 s keeps.)''',
         epilog='''\
-QDES_TAP says which qdes-tap is meant (scripts/soak builds one without it).
+QDES_TAP says which qdes-tap is meant (scripts/soak builds one without it),
+QDES_QEMU which QEMU, QDES_GUEST which folder of tests/guest/build.
 QDES_PATIENCE=3 allows three times as long for everything.''')
     parser.add_argument('--seconds', type=int, default=600, metavar='N',
                         help='how long things happen; some time to settle is '
@@ -444,16 +455,29 @@ QDES_PATIENCE=3 allows three times as long for everything.''')
     parser.add_argument('--logs', metavar='DIR',
                         help='keep the logs of all programs there (a failed '
                         'run\nkeeps them anyway, and says where)')
+    parser.add_argument('--guests', choices=('on', 'off'),
+                        help='with guests (default: on if there is a QEMU '
+                        'that has QDES)')
     args = parser.parse_args(argv)
     if not 1 <= args.seconds <= 86400:
         parser.error(f'--seconds={args.seconds}: must be 1 to 86400')
     if args.seed is None:
         args.seed = secrets.token_hex(4)
+    args.no_guests = guests.why_not()
+    if args.guests == 'on' and args.no_guests and not args.plan:
+        parser.error(f'--guests=on: {args.no_guests}')
+    args.guests = (not args.no_guests if args.guests is None
+                   else args.guests == 'on')
     return args
 
 
+def make_plan(args):
+    return Plan(args.seed, SPECS + (GUESTS if args.guests else []), STATIONS,
+                FLOWS)
+
+
 def show_plan(args):
-    plan = Plan(args.seed, SPECS, STATIONS, FLOWS)
+    plan = make_plan(args)
     for event in plan.round(0, min(ROUND, args.seconds),
                             args.seconds >= LASTING):
         print(f'{event.at:7.1f}  {event}')
@@ -477,11 +501,17 @@ def interrupted(number, _frame):
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
+def name_guests(args):
+    if args.guests or not args.no_guests:
+        return 'on' if args.guests else 'off'
+    return f'off: {args.no_guests}'
+
+
 def live(args):
     """A run, from beginning to end; its exit status."""
     for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
         signal.signal(number, interrupted)
-    print(f'soak: seed {args.seed}', flush=True)
+    print(f'soak: seed {args.seed}, guests {name_guests(args)}', flush=True)
     if args.plan:
         show_plan(args)
         return 0
@@ -525,7 +555,8 @@ def live(args):
     elif logs:
         print(f'soak: logs are in {logs}')
     print('soak: ' + {0: 'passed', 1: 'FAILED', 130: 'interrupted'}[failed] +
-          f'; again with --seed={args.seed}', flush=True)
+          f'; again with --seed={args.seed} '
+          f'--guests={"on" if args.guests else "off"}', flush=True)
     return failed
 
 

@@ -218,7 +218,9 @@ struct QdesFabric {
 
     struct {
         QdesGuard guard;
-        QdesStorm checks;       /* of probes against all peers */
+        uint64_t mark;          /* of our own probes */
+        QdesStorm checks;       /* of probes that are heard */
+        QdesStorm marks;        /* of peers that are made */
         bool blocked;
         char name[QDES_NAME_MAX + 1]; /* of the peer that blocks this port */
         QdesAddr addr;

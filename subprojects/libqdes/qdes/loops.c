@@ -15,7 +15,8 @@
 #define RELEARN_MS 200
 
 #define ECHO_MS 1000            /* between two to the one that blocks us */
-#define MAX_CHECKS 64           /* of probes against all peers, in a second */
+#define MAX_CHECKS 64           /* of probes, in a second */
+#define MAX_MARKS 20000         /* of peers that are made, in a second */
 
 static bool guards(const QdesFabric *f)
 {
@@ -35,17 +36,32 @@ static bool is_peer(uint64_t instance, void *opaque)
     return find_peer(opaque, instance) != NULL;
 }
 
+/* Make the mark of the peer in @slot when it is needed first.  Whoever invents
+ * peers must not keep us busy with that. */
+static void make_mark(QdesFabric *f, uint32_t slot, int64_t now)
+{
+    const QdesPeer *peer = qdes_peers_get(f->peers, slot);
+
+    if (!peer->mark && qdes_storm_allows(&f->loop.marks, now)) {
+        qdes_storm_charge(&f->loop.marks, 1);
+        qdes_peers_set_mark(f->peers, slot, qdes_probe_mark(peer->instance));
+    }
+}
+
 /* The instance of the peer that sent @probe; 0: nobody known. */
-static uint64_t find_sender(const QdesFabric *f, const QdesProbe *probe)
+static uint64_t find_sender(QdesFabric *f, const QdesProbe *probe, int64_t now)
 {
     uint32_t slot = QDES_PEER_NONE;
     const QdesPeer *peer;
 
     while ((slot = qdes_peers_next(f->peers, slot)) != QDES_PEER_NONE) {
         peer = qdes_peers_get(f->peers, slot);
-        if (peer->alive && peer->instance &&
-            qdes_probe_is_of(probe, peer->instance)) {
-            return peer->instance;
+        if (peer->alive && peer->instance) {
+            make_mark(f, slot, now);
+            if (peer->mark == probe->mark &&
+                qdes_probe_is_of(probe, peer->instance)) {
+                return peer->instance;
+            }
         }
     }
     return 0;
@@ -142,7 +158,7 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
     qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_probe);
     if (!guards(f) || !qdes_probe_decode(&probe, data, size) ||
         !is_ours(f, probe.netid) ||
-        qdes_probe_is_of(&probe, f->instance) ||
+        probe.mark == f->loop.mark ||
         !qdes_storm_allows(&f->loop.checks, now)) {
         return;
     }
@@ -151,7 +167,7 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
         /* Also to those that are not known: their HELLO may come late. */
         qdes_fabric_arm(f, qdes_guard_answer(&f->loop.guard, now));
     }
-    sender = find_sender(f, &probe);
+    sender = find_sender(f, &probe, now);
     if (sender) {
         QDES_COUNT(&f->stats, loop_heard);
         if (qdes_guard_hear(&f->loop.guard, sender, now)) {
@@ -263,6 +279,8 @@ void qdes_fabric_guard(QdesFabric *f, int64_t now)
 
 void qdes_fabric_guard_init(QdesFabric *f, int64_t now)
 {
+    f->loop.mark = qdes_probe_mark(f->instance);
     qdes_storm_init(&f->loop.checks, MAX_CHECKS, now);
+    qdes_storm_init(&f->loop.marks, MAX_MARKS, now);
     qdes_fabric_suspect(f, now);
 }

@@ -168,7 +168,10 @@ static void set_instance(QdesPeers *peers, uint32_t slot, uint64_t instance)
 {
     uint32_t *bucket = instance_bucket(peers, instance);
 
-    peers->slots[slot].peer.instance = instance;
+    if (peers->slots[slot].peer.instance != instance) {
+        peers->slots[slot].peer.instance = instance;
+        peers->slots[slot].peer.mark = 0;
+    }
     if (!make_place(peers, instance)) {
         return;
     }
@@ -553,6 +556,11 @@ void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now)
 void qdes_peers_set_heard_key(QdesPeers *peers, uint32_t slot, uint32_t key)
 {
     peers->slots[slot].peer.heard_key = key;
+}
+
+void qdes_peers_set_mark(QdesPeers *peers, uint32_t slot, uint64_t mark)
+{
+    peers->slots[slot].peer.mark = mark;
 }
 
 void qdes_peers_set_observed(QdesPeers *peers, uint32_t slot,

@@ -65,6 +65,7 @@ typedef struct QdesPeer {
     unsigned n_keys;            /* that it accepts; 0: it did not say */
     uint32_t keys[QDES_WIRE_KEYS_MAX];
     uint32_t heard_key;         /* that it used last, as far as that matters */
+    uint64_t mark;              /* of its probes; 0: not looked for yet */
     int64_t hold_ms;
     int64_t heard;              /* ms, when heard last */
     uint32_t room;              /* bytes of the longest datagram that its path
@@ -201,6 +202,9 @@ void qdes_peers_set_answered(QdesPeers *peers, uint32_t slot, int64_t now);
 
 /* What the peer in @slot sends is sealed by the key with this ID. */
 void qdes_peers_set_heard_key(QdesPeers *peers, uint32_t slot, uint32_t key);
+
+/* What its probes bear, which goes when its instance is another one. */
+void qdes_peers_set_mark(QdesPeers *peers, uint32_t slot, uint64_t mark);
 
 void qdes_peers_remove(QdesPeers *peers, uint32_t slot);
 

@@ -3,17 +3,14 @@
 
 #include "qdes/probe.h"
 
+#include <gnutls/crypto.h>
+
 #include "qdes/bytes.h"
-#include "qdes/siphash.h"
 
 #define ETHERTYPE 0x88b6        /* IEEE 802: local experiments, the second */
 #define MAGIC 0x51444c50        /* "QDLP" */
 #define VERSION 1
 #define FLAG_ASKS 1
-
-/* The second half of the key, one for each use. */
-#define KEY_PROOF 0x70726f6f66ULL
-#define KEY_SOURCE 0x736f75726365ULL
 
 /* Offsets in the frame. */
 enum {
@@ -23,38 +20,48 @@ enum {
     AT_FLAGS = 19,
     AT_NETID = 20,
     AT_NONCE = 24,
-    AT_PROOF = 32,
-    END = 40,
+    AT_PROOF = QDES_PROBE_PROVEN,
+    END = AT_PROOF + 8,
 };
 
-static uint64_t prove(const QdesProbe *probe, uint64_t instance)
+/* The first eight bytes of the HMAC of @size bytes, as a number. */
+static uint64_t hash(uint64_t instance, const void *message, size_t size)
 {
-    uint64_t key[2] = { instance, KEY_PROOF };
-    uint64_t words[2] = {
-        (uint64_t)probe->netid << 8 | probe->asks, probe->nonce,
-    };
+    uint8_t digest[32];
+    uint8_t key[8];
+    int ret;
 
-    return qdes_siphash(key, words, G_N_ELEMENTS(words));
+    qdes_put_be64(key, instance);
+    ret = gnutls_hmac_fast(GNUTLS_MAC_SHA256, key, sizeof(key), message, size,
+                           digest);
+    /* Only a library without SHA-256 fails, and GnuTLS refuses to start so. */
+    g_assert(ret == 0);
+    return qdes_get_be64(digest);
+}
+
+uint64_t qdes_probe_mark(uint64_t instance)
+{
+    /* A locally administered address of one card. */
+    return (hash(instance, "mark", 4) >> 16 & ~(UINT64_C(1) << 40)) |
+           UINT64_C(2) << 40;
 }
 
 void qdes_probe_encode(uint8_t data[QDES_PROBE_SIZE], const QdesProbe *probe,
                        uint64_t instance)
 {
-    uint64_t key[2] = { instance, KEY_SOURCE };
-    uint8_t source[8];
+    uint64_t mark = qdes_probe_mark(instance);
 
     memset(data, 0, QDES_PROBE_SIZE);
     memcpy(data, qdes_probe_group, QDES_MAC_SIZE);
-    qdes_put_be64(source, qdes_siphash(key, NULL, 0));
-    source[0] = (source[0] & 0xfc) | 2; /* locally administered, unicast */
-    memcpy(data + QDES_MAC_SIZE, source, QDES_MAC_SIZE);
+    qdes_put_be16(data + QDES_MAC_SIZE, mark >> 32);
+    qdes_put_be32(data + QDES_MAC_SIZE + 2, mark);
     qdes_put_be16(data + AT_TYPE, ETHERTYPE);
     qdes_put_be32(data + AT_MAGIC, MAGIC);
     data[AT_VERSION] = VERSION;
     data[AT_FLAGS] = probe->asks ? FLAG_ASKS : 0;
     qdes_put_be32(data + AT_NETID, probe->netid);
     qdes_put_be64(data + AT_NONCE, probe->nonce);
-    qdes_put_be64(data + AT_PROOF, prove(probe, instance));
+    qdes_put_be64(data + AT_PROOF, hash(instance, data, QDES_PROBE_PROVEN));
 }
 
 bool qdes_probe_decode(QdesProbe *probe, const uint8_t *data, size_t size)
@@ -65,14 +72,19 @@ bool qdes_probe_decode(QdesProbe *probe, const uint8_t *data, size_t size)
         data[AT_VERSION] != VERSION) {
         return false;
     }
+    probe->mark = (uint64_t)qdes_get_be16(data + QDES_MAC_SIZE) << 32 |
+                  qdes_get_be32(data + QDES_MAC_SIZE + 2);
     probe->netid = qdes_get_be32(data + AT_NETID);
     probe->asks = data[AT_FLAGS] & FLAG_ASKS;
     probe->nonce = qdes_get_be64(data + AT_NONCE);
     probe->proof = qdes_get_be64(data + AT_PROOF);
+    memcpy(probe->proven, data, sizeof(probe->proven));
     return true;
 }
 
 bool qdes_probe_is_of(const QdesProbe *probe, uint64_t instance)
 {
-    return probe->proof == prove(probe, instance);
+    uint64_t proof = hash(instance, probe->proven, sizeof(probe->proven));
+
+    return gnutls_memcmp(&proof, &probe->proof, sizeof(proof)) == 0;
 }
