@@ -18,6 +18,8 @@ LINKS = [
     'tests/qtest/qdes-lib.c',
     'tests/qtest/qdes-lib.h',
     'tests/qtest/qdes-offload-test.c',
+    'tests/qtest/qdes-options-test.c',
+    'tests/qtest/qdes-run-test.c',
     'tests/qtest/qdes-seal-test.c',
     'tests/qtest/qdes-test.c',
 ]
@@ -427,9 +429,12 @@ ERST
 qtests_x86_64 = qtests_i386
 """, """\
 if have_qdes
-  qtests_i386 += ['qdes-test', 'qdes-offload-test', 'qdes-seal-test']
-  slow_qtests += {'qdes-test': 120, 'qdes-offload-test': 120,
-                  'qdes-seal-test': 120}
+  qdes_qtests = ['qdes-test', 'qdes-offload-test', 'qdes-options-test',
+                 'qdes-run-test', 'qdes-seal-test']
+  qtests_i386 += qdes_qtests
+  foreach test : qdes_qtests
+    slow_qtests += {test: 120}
+  endforeach
 endif
 
 """),
@@ -437,11 +442,9 @@ endif
 foreach dir : target_dirs
 """, """\
 if have_qdes
-  qtests += {
-    'qdes-test': files('qdes-lib.c'),
-    'qdes-offload-test': files('qdes-lib.c'),
-    'qdes-seal-test': files('qdes-lib.c'),
-  }
+  foreach test : qdes_qtests
+    qtests += {test: files('qdes-lib.c')}
+  endforeach
 endif
 
 """),

@@ -8,8 +8,12 @@ import time
 import pytest
 import qdeswire
 from frames import BROADCAST, mac
-from procs import wait_for
+from procs import PATIENCE, wait_for
 from stations import Station, WirePeer, endpoint
+
+# Seconds for what takes none but on a busy machine: HELLOs come every 10 s,
+# and a peer that is silent is forgotten after 30 s.
+AT_ONCE = 3
 
 
 @pytest.fixture
@@ -32,9 +36,9 @@ def test_a_new_port_knows_all_at_once(net, tap):
     for port in old:
         port.wait_peers(2)
     new = tap(hosts[3])
-    new.wait_peers(3, deadline=1)
+    new.wait_peers(3, deadline=AT_ONCE)
     for port in old:
-        port.wait_peers(3, deadline=1)
+        port.wait_peers(3, deadline=AT_ONCE)
 
 
 def test_hello_is_answered_once(wire):
@@ -79,7 +83,7 @@ def test_bye_forgets_at_once(three):
     b.speak(mac(2), a)
     assert a.fdb[mac(2)]['peer'] == b.address
     b.stop()
-    wait_for(lambda: len(a.peers) == 1, 1)
+    wait_for(lambda: len(a.peers) == 1, AT_ONCE)
     assert mac(2) not in a.fdb
     counters = a.counters
     assert counters['peers-bye'] == 1
@@ -106,7 +110,7 @@ def test_bye_of_another_instance_means_nothing(wire):
     assert len(a.peers) == 1
     assert a.count('peers-bye') == 0
     peer.bye()
-    wait_for(lambda: not a.peers, 1)
+    wait_for(lambda: not a.peers, AT_ONCE)
     assert a.count('peers-bye') == 1
 
 
@@ -128,7 +132,7 @@ def test_another_instance_is_a_restarted_port(wire):
     a.expect(peer.data(BROADCAST, mac(2)))
     peer.instance += 1
     peer.hello()
-    wait_for(lambda: mac(2) not in a.fdb, 1)
+    wait_for(lambda: mac(2) not in a.fdb, AT_ONCE)
     assert a.count('fdb-flushed') == 1
     assert peer.expect(a.send(mac(2), mac(1))), 'not flooded'
 
@@ -143,7 +147,7 @@ def test_killed_peer_is_found_out_by_icmp(net, tap, options):
     c.socket.pending()
     before = a.count('tx-unicast')
     first = a.send(mac(2), mac(1))
-    a.wait_count('peers-unreachable', 1, deadline=1)
+    a.wait_count('peers-unreachable', 1, deadline=AT_ONCE)
     lost = a.count('tx-unicast') > before
     assert a.peer_named(b.name) is None
     assert mac(2) not in a.fdb
@@ -168,14 +172,12 @@ def test_restarted_peer_gets_traffic_with_its_first_frame(three, tap):
     old = b.address
     new = restart(b, tap)
     assert new.address != old
-    start = time.monotonic()
     new.send(BROADCAST, mac(2))
-    data = []
-    while not new.socket.pending():
-        assert time.monotonic() < start + 1, 'nothing within a second'
-        data.append(a.send(mac(2), mac(1)))
-        time.sleep(0.01)
-    assert len(data) <= 2, f'{len(data)} frames until one arrived'
+    # The first one may meet the dead port: it is waited for what it finds
+    # there, which the second one must not.
+    a.send(mac(2), mac(1))
+    if new.socket.receive(AT_ONCE * PATIENCE) is None:
+        new.expect(a.send(mac(2), mac(1)), AT_ONCE)
     assert a.fdb[mac(2)]['peer'] == new.address
 
 
@@ -184,11 +186,10 @@ def test_silent_restarted_peer_gets_traffic_too(three, tap):
     a, b, _ = three
     b.speak(mac(2), a)
     new = restart(b, tap)
-    start = time.monotonic()
-    while not new.socket.pending():
-        assert time.monotonic() < start + 1, 'nothing within a second'
+    def arrives():
         a.send(mac(2), mac(1))
-        time.sleep(0.01)
+        return new.socket.pending()
+    wait_for(arrives, AT_ONCE)
     assert a.count('peers-unreachable') == 1
 
 
@@ -201,7 +202,7 @@ def test_restarted_on_the_same_endpoint(net, tap):
     assert a.fdb[mac(2)]['peer'] == f'{hosts[1].address}:4242'
     new = restart(b, tap, **options)
     # Its HELLO has another instance: what was known of it is void.
-    wait_for(lambda: mac(2) not in a.fdb, 1)
+    wait_for(lambda: mac(2) not in a.fdb, AT_ONCE)
     assert a.count('fdb-flushed') == 1
     new.expect(a.send(mac(2), mac(1)))
     assert len(a.peers) == 1
@@ -220,7 +221,7 @@ def test_ping_survives_a_crash(net, tap):
     tap(hosts[1]).configure('10.81.0.2/24', mac_address=b.mac)
     hosts[1].assert_ping('10.81.0.1', count=1)
     hosts[0].assert_ping('10.81.0.2', count=1)
-    assert time.monotonic() < start + 3
+    assert time.monotonic() < start + 3 + AT_ONCE * PATIENCE
 
 
 def test_hold_time_of_a_peer(wire):
@@ -229,13 +230,14 @@ def test_hold_time_of_a_peer(wire):
     peer.hello(hold_time=3)
     a.expect(peer.data(BROADCAST, mac(2)))
     start = time.monotonic()
-    while time.monotonic() < start + 4:
-        a.expect(peer.data(BROADCAST, mac(2)))
-        assert a.peers
+    said = start
+    while said < start + 4:
         time.sleep(0.2)
-    start = time.monotonic()
-    wait_for(lambda: not a.peers, 5)
-    assert 2.5 < time.monotonic() - start < 4.5
+        assert a.peers
+        said = time.monotonic()
+        a.expect(peer.data(BROADCAST, mac(2)))
+    wait_for(lambda: not a.peers, 4 + AT_ONCE)
+    assert time.monotonic() - said > 2.9
     assert a.count('peers-expired') == 1
     assert mac(2) not in a.fdb
     assert peer.expect(a.send(mac(2), mac(1))), 'not flooded'
@@ -243,11 +245,11 @@ def test_hold_time_of_a_peer(wire):
 
 def test_hold_time_is_clamped(wire):
     a, peer = wire
+    start = time.monotonic()
     peer.hello(hold_time=1)
     a.wait_peers(1)
-    start = time.monotonic()
-    wait_for(lambda: not a.peers, 6)
-    assert time.monotonic() - start > 2
+    wait_for(lambda: not a.peers, 4 + AT_ONCE)
+    assert time.monotonic() - start > 2.9
 
 
 def test_frozen_peer(three):
@@ -262,7 +264,7 @@ def test_frozen_peer(three):
     try:
         before = a.counters
         wait_for(lambda: a.peer_named(b.name) is None, 40, interval=0.2)
-        assert 28 < time.monotonic() - start < 33
+        assert 28 < time.monotonic() - start < 31 + AT_ONCE * PATIENCE
         assert mac(2) not in a.fdb
         changes = a.changes(before)
         assert changes['peers-expired'] == 1

@@ -40,7 +40,7 @@ def test_live_migration(net, tap, boot):
     source.migrate_to(target.guest)
     lines = dialogue.lines
     # The new host announces the guest: nobody has to wait for its frames.
-    wait_for(lambda: third.fdb[source.mac]['peer'] == new, 2)
+    wait_for(lambda: third.peer_of(source.mac) == new, 2)
     wait_for(lambda: dialogue.lines > lines + 50, 20)
     source.quit()
     seen = int(re.findall('icmp_seq=([0-9]+)', ping.log)[-1])

@@ -131,7 +131,7 @@ def test_unplugged_peer_disturbs_nobody(net, tap):
                 ago += time.monotonic() - then
                 assert abs(peer['last-heard-ms'] / 1000 - ago) < PATIENCE
                 lost[a] = peer['echo-sent'], peer['echo-lost']
-        assert time.monotonic() - begin < (HOLD + 2) * PATIENCE, waiting
+        assert time.monotonic() - begin < HOLD + 5 * PATIENCE, waiting
         for stations in list(waiting):
             a, b, _ = stations
             b.socket.pending()
@@ -183,12 +183,14 @@ def test_renumbered_peer(net, tap, way, taken):
                   f'addr add {old6}/64 dev eth0 nodad')
         a.host.ip('neigh flush dev eth0')
     new = 'fd80::99' if way == 'ipv6' else '10.80.0.99'
-    wait_for(lambda: new in a.fdb[b.mac]['peer'], 5,
+    wait_for(lambda: new in a.peer_of(b.mac), 5,
              lambda: f'{b} at {new}: {a.status()}')
     for flow in flows[:2]:
         flow.wait_progress(1 << 20)
         assert flow.gap < 3 * PATIENCE, flow.gap
-    assert new in a.fdb[GUEST]['peer'], a.fdb
+    # An ICMP error from the old address may have come first: then it is
+    # forgotten, and flooded to.
+    assert GUEST not in (fdb := a.fdb) or new in fdb[GUEST]['peer'], fdb
     b.socket.pending()
     b.expect(a.send(GUEST, mac(1)))
     # One endpoint alone gets copies.
@@ -272,7 +274,8 @@ def test_nat_mapping_changes(net, tap):
             assert flow.gap < HOLD * PATIENCE, flow.gap
         heard += b.socket.pending()
         assert len(set(heard)) == len(heard), 'a frame came twice'
-        mapped = int(a.fdb[b.mac]['peer'].rpartition(':')[2])
+        there = wait_for(lambda: a.peer_of(b.mac))
+        mapped = int(there.rpartition(':')[2])
         low, high = map(int, ports.split('-'))
         assert low <= mapped <= high
     for flow in flows:
@@ -352,7 +355,7 @@ def test_answers_come_from_where_was_asked(net, tap, tmp_path, way, kind):
     prefix = '64' if way == 'ipv6' else '24'
     many.ip(f'addr del {second}/{prefix} dev eth0')
     a.expect(m.send(a.port.mac, GUEST))
-    wait_for(lambda: second not in a.fdb[GUEST]['peer'], 5)
+    wait_for(lambda: second not in a.peer_of(GUEST), 5)
     m.expect(a.send(GUEST, a.port.mac))
 
 
@@ -540,6 +543,7 @@ def test_round_trip_time(net, tap):
     a = Station(tap, hosts[0])
     peer = WirePeer(hosts[1])
     peer.answers = False
+    begin = time.monotonic()
     peer.hello(capabilities=qdeswire.CAP_ECHO)
     echo, _ = peer.expect_message(qdeswire.Echo)
     time.sleep(0.2)
@@ -547,7 +551,8 @@ def test_round_trip_time(net, tap):
               echo.sender)
     wait_for(lambda: a.peer_named('wire')['rtt-us'])
     status = a.peer_named('wire')
-    assert 200_000 <= status['rtt-us'] < 200_000 + 100_000 * PATIENCE
+    took = time.monotonic() - begin
+    assert 200_000 <= status['rtt-us'] < 1_000_000 * took
     assert status['rtt-var-us'] == status['rtt-us'] // 2
     assert status['echo-sent'] == 1 and status['echo-lost'] == 0
     assert status['last-heard-ms'] < 1000 * PATIENCE

@@ -12,7 +12,7 @@ import netns
 import pytest
 from frames import BROADCAST, PacketSocket, mac
 from ports import QDES_TAP
-from procs import wait_for
+from procs import PATIENCE, wait_for
 from stations import Station, WirePeer
 
 IPV6 = {'mcast': '[ff15::5144]'}
@@ -29,7 +29,7 @@ def assert_traffic(a, b, deadline=REPAIR, number=0):
     Frames may be lost before that, never after.
     """
     here, there = mac(100 + number), mac(200 + number)
-    end = time.monotonic() + deadline
+    end = time.monotonic() + deadline * PATIENCE
     while True:
         a.socket.pending()
         b.socket.pending()
@@ -156,7 +156,7 @@ def test_address_changes(pair, options):
     new = a.address
     assert '10.80.0.77' in new or 'fd80::77' in new
     # The peer's table follows.
-    wait_for(lambda: b.fdb[mac(101)]['peer'] == new)
+    wait_for(lambda: b.peer_of(mac(101)) == new)
     assert b.peer_named(a.name)
     wait_for(lambda: new in [p['address'] for p in b.peers
                              if p['state'] == 'alive'], 2)
@@ -415,10 +415,12 @@ def test_firewall_of_the_peer_rejects(pair):
     b.host.nft('table inet t { chain in { type filter hook input '
                f'priority 0; udp dport {port} reject; }}; }}')
     b.socket.pending()
-    for _ in range(5):
+
+    def arrives():
         a.send(mac(200), mac(100))
-        time.sleep(0.1)
-    assert b.socket.pending(), 'black hole'
+        return b.socket.pending()
+    wait_for(arrives, REPAIR, 'a frame to come out of the black hole',
+             interval=0.1)
     assert a.count('peers-unreachable') >= 1
     b.host.nft('flush ruleset')
     assert_traffic(a, b)
@@ -592,7 +594,7 @@ def test_plain_sockets(net, tap, options):
     assert a.count('rx-drop-own') > 5
     # BYE needs no help of the kernel; a dead port is told by its silence.
     b.stop()
-    wait_for(lambda: len(a.peers) == 1, 1)
+    wait_for(lambda: len(a.peers) == 1)
 
 
 def test_socket_buffers(net, tap):

@@ -7,6 +7,8 @@ import socket
 import struct
 import time
 
+from procs import PATIENCE
+
 ETH_P_ALL = 3
 ETH_P_TEST = 0x88b5     # IEEE 802: for local experiments
 PACKET_OUTGOING = 4
@@ -71,6 +73,7 @@ class PacketSocket:
 
     def expect(self, data, timeout=5.0):
         """Wait for exactly this frame; others before it are passed over."""
+        timeout *= PATIENCE
         end = time.monotonic() + timeout
         heard = []
         while True:

@@ -69,6 +69,14 @@ class Port:
         """MAC -> entry."""
         return {e['mac']: e for e in self.status()['fdb']}
 
+    def peer_of(self, address):
+        """The endpoint that has ADDRESS; '' for a local or unknown one.
+
+        For conditions to wait for: what an ICMP error or a BYE removes is not
+        there for a moment, and learned anew.
+        """
+        return self.fdb.get(address, {}).get('peer', '')
+
     @property
     def peers(self):
         return self.status()['peers']

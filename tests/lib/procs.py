@@ -102,6 +102,7 @@ class Process:
     def stop(self, number=signal.SIGTERM, deadline=10.0):
         """End the program with signal NUMBER and return its exit status."""
         self.ended_by_test = True
+        deadline *= PATIENCE
         if self.running:
             self.popen.send_signal(number)
         try:
@@ -122,6 +123,7 @@ class Process:
     def wait(self, deadline=10.0):
         """Wait for the program to end by itself; return its exit status."""
         self.ended_by_test = True
+        deadline *= PATIENCE
         try:
             return self.popen.wait(deadline)
         except subprocess.TimeoutExpired:

@@ -14,6 +14,7 @@ import time
 
 import qdeswire
 from frames import BROADCAST, PacketSocket, frame, marker
+from procs import PATIENCE
 
 
 class Station:
@@ -107,7 +108,7 @@ class WirePeer:
         before = port.counters['peers-proven']
         self.hello(to=port.address, padded=qdeswire.HELLO_PADDED,
                    capabilities=qdeswire.CAP_ECHO)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * PATIENCE
         while port.counters['peers-proven'] == before:
             assert time.monotonic() < end, 'no ECHO came'
             self.receive(0.1)
@@ -141,6 +142,7 @@ class WirePeer:
 
     def expect(self, data, timeout=5.0):
         """Wait for a frame; return True if it came by the group."""
+        timeout *= PATIENCE
         end = time.monotonic() + timeout
         while True:
             got = self.receive(max(0, end - time.monotonic()))
@@ -150,6 +152,7 @@ class WirePeer:
 
     def expect_message(self, kind, timeout=5.0):
         """Wait for a message of this class; return it and how it came."""
+        timeout *= PATIENCE
         end = time.monotonic() + timeout
         while True:
             got = self.receive(max(0, end - time.monotonic()))

@@ -329,6 +329,30 @@ QDict *qmp_ok(QTestState *qts, const char *fmt, ...)
     return response;
 }
 
+void qmp_refused(QTestState *qts, const char *command, const char *error)
+{
+    g_autofree char *json = g_strdelimit(g_strdup(command), "'", '"');
+    QDict *response;
+    const char *desc;
+
+    qtest_qmp_send_raw(qts, "%s", json);
+    response = qtest_qmp_receive(qts);
+    if (!qdict_haskey(response, "error")) {
+        g_error("%s was accepted", command);
+    }
+    desc = qdict_get_str(qdict_get_qdict(response, "error"), "desc");
+    if (!strstr(desc, error)) {
+        g_error("%s: %s, not %s", command, desc, error);
+    }
+    qobject_unref(response);
+}
+
+void set_link(QTestState *qts, const char *name, bool up)
+{
+    QMP(qts, "{ 'execute': 'set_link', 'arguments': { 'name': %s, "
+        "'up': %i } }", name, up);
+}
+
 int count_ports(QTestState *qts)
 {
     QDict *response = qmp_ok(qts, "{ 'execute': 'query-qdes' }");
@@ -415,6 +439,11 @@ int port_peers(QTestState *qts, const char *id)
     return n;
 }
 
+void assert_option(QDict *port, const char *key, const char *value)
+{
+    g_assert_cmpstr(qdict_get_str(port, key), ==, value);
+}
+
 void assert_books(QTestState *qts, const char *id)
 {
     QDict *port = port_status(qts, id);
@@ -463,6 +492,43 @@ char *run_qemu(const char *args, int *status)
         g_error("%s", err->message);
     }
     return output;
+}
+
+void assert_bad_qmp(QTestState *qts, const BadOption *bad, int n)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        g_autofree char *command = g_strdup_printf(
+            "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
+            "'id': 'q0', %s } }", bad[i].json);
+
+        qmp_refused(qts, command, bad[i].error);
+        g_assert_cmpint(count_ports(qts), ==, 0);
+    }
+}
+
+void assert_bad_cli(const char *args, const BadOption *bad, int n,
+                    const char *secret)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        g_autofree char *all = g_strdup_printf(
+            "-M none -display none -nodefaults %s -netdev qdes,id=q0,%s",
+            args, bad[i].keys);
+        g_autofree char *output = NULL;
+        int status;
+
+        output = run_qemu(all, &status);
+        g_assert(WIFEXITED(status));
+        g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+        if (!strstr(output, bad[i].error) ||
+            strchr(output, '\n') != output + strlen(output) - 1) {
+            g_error("%s: %s", bad[i].keys, output);
+        }
+        g_assert(!secret || !strstr(output, secret));
+    }
 }
 
 /* --- The guest's end: a hub --------------------------------------------- */

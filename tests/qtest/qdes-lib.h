@@ -150,6 +150,11 @@ QDict *qmp_ok(QTestState *qts, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 #define QMP(qts, ...) qobject_unref(qmp_ok(qts, __VA_ARGS__))
 
+void set_link(QTestState *qts, const char *name, bool up);
+
+/* Run a command, given with ' for ", whose error has to contain @error. */
+void qmp_refused(QTestState *qts, const char *command, const char *error);
+
 int count_ports(QTestState *qts);
 
 /* What query-qdes says of netdev @id; the caller drops the reference. */
@@ -165,6 +170,9 @@ struct sockaddr_in port_endpoint(QTestState *qts, const char *id);
 QDict *find_entry(QDict *port, const char *list, const char *key,
                   const char *value);
 
+/* What status has as @key, of a port or of an entry, has to be @value. */
+void assert_option(QDict *port, const char *key, const char *value);
+
 /* Every frame and every datagram is in exactly one counter. */
 void assert_books(QTestState *qts, const char *id);
 
@@ -174,6 +182,23 @@ void assert_books(QTestState *qts, const char *id);
  */
 char *run_qemu(const char *args, int *status);
 bool has_netdev(const char *type);
+
+/* Options with which there is no netdev. */
+typedef struct BadOption {
+    const char *json;           /* as QMP has it */
+    const char *keys;           /* as the command line has it */
+    const char *error;          /* what the message has to contain */
+} BadOption;
+
+/* Each is one QMP error, and leaves everything as it was. */
+void assert_bad_qmp(QTestState *qts, const BadOption *bad, int n);
+
+/*
+ * On the command line, after @args, each is one message, and QEMU does not
+ * start.  The message does not have @secret in it, which may be NULL.
+ */
+void assert_bad_cli(const char *args, const BadOption *bad, int n,
+                    const char *secret);
 
 /* --- The guest's end: a hub --------------------------------------------- */
 

@@ -33,11 +33,7 @@ static const uint8_t mac_c[6] = { 0x02, 0, 0, 0, 0, 0x0c };
 
 /* --- Options ------------------------------------------------------------ */
 
-static const struct {
-    const char *json;           /* as QMP has it */
-    const char *keys;           /* as the command line has it */
-    const char *error;          /* what the message has to contain */
-} bad_options[] = {
+static const BadOption bad_options[] = {
     { "'secret': 'nosuch'", "secret=nosuch",
       "secret=nosuch: No secret with id 'nosuch'; give the id of an -object "
       "secret,id=ID,file=FILE" },
@@ -68,58 +64,19 @@ static const struct {
       "cipher=: must be auto" },
 };
 
-static const char *error_of(QDict *response)
-{
-    g_assert(qdict_haskey(response, "error"));
-    return qdict_get_str(qdict_get_qdict(response, "error"), "desc");
-}
-
-/* The same messages by QMP, which leave everything as it was. */
 static void test_errors_qmp(void)
 {
     QTestState *qts = qtest_init("-M none -nodefaults " OBJECTS);
-    int i;
 
-    for (i = 0; i < ARRAY_SIZE(bad_options); i++) {
-        g_autofree char *command = g_strdup_printf(
-            "{ 'execute': 'netdev_add', 'arguments': { 'type': 'qdes', "
-            "'id': 'q0', %s } }", bad_options[i].json);
-        QDict *response;
-
-        g_strdelimit(command, "'", '"');
-        qtest_qmp_send_raw(qts, "%s", command);
-        response = qtest_qmp_receive(qts);
-        if (!strstr(error_of(response), bad_options[i].error)) {
-            g_error("%s: %s", bad_options[i].json, error_of(response));
-        }
-        qobject_unref(response);
-        g_assert_cmpint(count_ports(qts), ==, 0);
-    }
+    assert_bad_qmp(qts, bad_options, ARRAY_SIZE(bad_options));
     qtest_quit(qts);
 }
 
-/* On the command line, one message, and QEMU does not start. */
+/* And secrets are not for logs. */
 static void test_errors_cli(void)
 {
-    int i;
-
-    for (i = 0; i < ARRAY_SIZE(bad_options); i++) {
-        g_autofree char *args = g_strdup_printf(
-            "-M none -display none -nodefaults " OBJECTS
-            "-netdev qdes,id=q0,%s", bad_options[i].keys);
-        g_autofree char *output = NULL;
-        int status;
-
-        output = run_qemu(args, &status);
-        g_assert(WIFEXITED(status));
-        g_assert_cmpint(WEXITSTATUS(status), ==, 1);
-        if (!strstr(output, bad_options[i].error) ||
-            strchr(output, '\n') != output + strlen(output) - 1) {
-            g_error("%s: %s", bad_options[i].keys, output);
-        }
-        /* That is not for logs. */
-        g_assert_null(strstr(output, "fifteen_bytes"));
-    }
+    assert_bad_cli(OBJECTS, bad_options, ARRAY_SIZE(bad_options),
+                   "fifteen_bytes");
 }
 
 /* What query-qdes says of netdev @id has to be this; @old and @cipher may be
@@ -338,7 +295,8 @@ static void test_outsider(void)
     g_autofree uint8_t *junk = g_malloc0(200);
     g_autofree uint8_t *buf = g_malloc(65536);
     struct sockaddr_in port;
-    ssize_t size = 0;
+    uint64_t replays;
+    ssize_t size;
     QDict *status;
     Sealed s;
     int i;
@@ -354,20 +312,27 @@ static void test_outsider(void)
     station_control(s.spy, &port, BYE);
     WAIT_FOR(port_count(s.a.qts, "q0", "rx-drop-plain") == 12);
 
-    /* The pseudonym is not secret: take it, and a session, from the group. */
+    /* The pseudonym is not secret: take it, and a session, from the group.
+     * A HELLO may be of either port, DATA is of the first one. */
     assert_exchange(&s, 10, 100);
-    while (readable(s.spy->group_fd, 0)) {
+    do {
+        g_assert(readable(s.spy->group_fd, 0));
         size = recv(s.spy->group_fd, buf, 65536, 0);
-    }
-    g_assert_cmpint(size, >=, HEADER_SIZE + SEAL_OVERHEAD);
+        g_assert_cmpint(size, >=, HEADER_SIZE + SEAL_OVERHEAD);
+    } while ((buf[2] & 0xf) != DATA);
     memcpy(junk, buf, HEADER_SIZE);
     memset(junk + HEADER_SIZE, 0x5a, 16);
     station_send(s.spy, &port, junk, 200);
     WAIT_FOR(port_count(s.a.qts, "q0", "rx-drop-seal") == 1);
-    /* It was taken before; and with another packet number it is broken. */
+    /*
+     * It was taken before, maybe twice: until ports know each other well,
+     * floods go to the group and as copies.  And with another packet number it
+     * is broken.
+     */
     port = port_endpoint(s.b.qts, "q0");
+    replays = port_count(s.b.qts, "q0", "rx-drop-replay");
     station_send(s.spy, &port, buf, size);
-    WAIT_FOR(port_count(s.b.qts, "q0", "rx-drop-replay") == 1);
+    WAIT_FOR(port_count(s.b.qts, "q0", "rx-drop-replay") == replays + 1);
     buf[NUMBER_AT + 6] ^= 1;
     station_send(s.spy, &port, buf, size);
     WAIT_FOR(port_count(s.b.qts, "q0", "rx-drop-seal") == 1);
@@ -496,15 +461,8 @@ static void test_change_errors(void)
         g_autofree char *command = g_strdup_printf(
             "{ 'execute': 'qdes-set-secret', 'arguments': { %s } }",
             bad[i].arguments);
-        QDict *response;
 
-        g_strdelimit(command, "'", '"');
-        qtest_qmp_send_raw(s.a.qts, "%s", command);
-        response = qtest_qmp_receive(s.a.qts);
-        if (!strstr(error_of(response), bad[i].error)) {
-            g_error("%s: %s", bad[i].arguments, error_of(response));
-        }
-        qobject_unref(response);
+        qmp_refused(s.a.qts, command, bad[i].error);
         assert_seal(s.a.qts, "q0", KEY_ID, NULL, NULL);
     }
     assert_exchange(&s, 0, 100);

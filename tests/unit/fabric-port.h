@@ -3,9 +3,11 @@
  * Ports of one process that talk over real sockets on loopback, with a moved
  * clock
  *
- * Each test takes a group port of its own from the system, so that tests may
- * run side by side.  The clock stands still unless a test moves it; only the
- * waiting for datagrams, which take their time even on loopback, is real.
+ * Each test has a group and a loopback address of its own, so that tests may
+ * run side by side: what is sent to a socket that is gone must not come to
+ * somebody else's that has got its port by now.  The clock stands still unless
+ * a test moves it; only the waiting for datagrams, which take their time even
+ * on loopback, is real.
  * IPv6 groups need an interface other than loopback: tests/functional has it.
  */
 
@@ -113,17 +115,21 @@ static const QdesHost host = {
     .random = draw,
 };
 
-/* The group of a test. */
+/* The group of a test, and the address of its ports. */
 static char group[64];
+static char loopback[16];
 
 static inline void choose_group(void)
 {
+    unsigned pid = getpid();
     QdesAddr addr;
     struct sockaddr_storage ss;
     socklen_t len;
     int fd;
 
-    ck_assert(qdes_addr_parse(&addr, "127.0.0.1", 0, NULL));
+    g_snprintf(loopback, sizeof(loopback), "127.%u.%u.%u",
+               64 + (pid >> 16) % 64, (pid >> 8) % 256, pid % 256);
+    ck_assert(qdes_addr_parse(&addr, loopback, 0, NULL));
     len = qdes_addr_to_sockaddr(&addr, &ss);
     fd = socket(ss.ss_family, SOCK_DGRAM, 0);
     ck_assert_int_ge(fd, 0);
@@ -132,30 +138,47 @@ static inline void choose_group(void)
     ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
     close(fd);
     qdes_addr_from_sockaddr(&addr, (struct sockaddr *)&ss);
-    g_snprintf(group, sizeof(group), "239.255.81.68:%u", addr.port);
+    g_snprintf(group, sizeof(group), "239.%u.%u.%u:%u",
+               128 + (pid >> 16) % 64, (pid >> 8) % 256, pid % 256,
+               addr.port);
 }
 
 static uint64_t next_seed;
 
-static inline Port *port_open_with(QdesOptions *options, bool plain)
+/* What @options say, in the test's group. */
+static inline void port_config(QdesConfig *config, QdesOptions *options,
+                               bool plain)
+{
+    GError *err = NULL;
+
+    options->mcast = group;
+    if (!options->localaddr) {
+        options->localaddr = loopback;
+    }
+    ck_assert_msg(qdes_config_init(config, options, &err), "%s",
+                  err ? err->message : "");
+    config->plain_io = plain;
+}
+
+static inline Port *port_open_config(const QdesConfig *config)
 {
     Port *p = g_new0(Port, 1);
-    QdesConfig config;
     GError *err = NULL;
 
     p->frames = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
     p->log = g_string_new(NULL);
     p->seed = ++next_seed * 1000;
-    options->mcast = group;
-    if (!options->localaddr) {
-        options->localaddr = "127.0.0.1";
-    }
-    ck_assert_msg(qdes_config_init(&config, options, &err), "%s",
-                  err ? err->message : "");
-    config.plain_io = plain;
-    p->fabric = qdes_fabric_new(&config, &host, p, now, &err);
+    p->fabric = qdes_fabric_new(config, &host, p, now, &err);
     ck_assert_msg(p->fabric != NULL, "%s", err ? err->message : "");
     return p;
+}
+
+static inline Port *port_open_with(QdesOptions *options, bool plain)
+{
+    QdesConfig config;
+
+    port_config(&config, options, plain);
+    return port_open_config(&config);
 }
 
 static inline Port *port_open(const char *name)
@@ -211,16 +234,18 @@ static inline uint64_t counter(Port *p, QdesCounter which)
     return value;
 }
 
-/* Serve until @cond holds. */
-#define WAIT(ports, n, cond) \
+/* Do @step, again and again, until @cond holds. */
+#define UNTIL(cond, step) \
     do { \
         int64_t end_ = g_get_monotonic_time() + WAIT_S * G_USEC_PER_SEC; \
         while (!(cond)) { \
             ck_assert_msg(g_get_monotonic_time() < end_, "waited for: %s", \
                           #cond); \
-            serve(ports, n); \
+            step; \
         } \
     } while (0)
+
+#define WAIT(ports, n, cond) UNTIL(cond, serve(ports, n))
 
 /* Have @p take the connected socket @fd for a proven peer. */
 static inline void trust(Port *p, int fd)

@@ -31,7 +31,7 @@ static void add_peers(Port *p, unsigned n)
     int size = 4 << 20;
 
     for (n_peers = 0; n_peers < n; n_peers++) {
-        ck_assert(qdes_addr_parse(&addr, "127.0.0.1", 0, NULL));
+        ck_assert(qdes_addr_parse(&addr, loopback, 0, NULL));
         len = qdes_addr_to_sockaddr(&addr, &ss);
         peers[n_peers].n = 0;
         peers[n_peers].fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);

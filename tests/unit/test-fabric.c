@@ -568,6 +568,7 @@ START_TEST(test_summary_and_text)
     Port *ports[2];
     g_autofree char *summary = NULL;
     g_autofree char *text = NULL;
+    g_autofree char *local = g_strdup_printf(" on lo, local %s:", loopback);
     QdesStatus *status;
 
     ports[0] = port_open("a");
@@ -577,7 +578,7 @@ START_TEST(test_summary_and_text)
     summary = qdes_fabric_summary(ports[0]->fabric);
     ck_assert_ptr_nonnull(strstr(summary, group));
     ck_assert_ptr_nonnull(strstr(summary, "netid=0"));
-    ck_assert_ptr_nonnull(strstr(summary, " on lo, local 127.0.0.1:"));
+    ck_assert_ptr_nonnull(strstr(summary, local));
     status = qdes_fabric_status(ports[0]->fabric, now);
     text = qdes_status_text(status, "> ");
     qdes_status_free(status);
@@ -634,7 +635,8 @@ START_TEST(test_refusals)
     options.localaddr = NULL;
     ck_assert(qdes_config_init(&config, &options, NULL));
     ck_assert_ptr_null(qdes_fabric_new(&config, &host, &p, now, &err));
-    ck_assert_msg(g_str_has_prefix(err->message, "mcast=239.255.81.68:") &&
+    ck_assert_msg(g_str_has_prefix(err->message, "mcast=239.") &&
+                  strstr(err->message, group) &&
                   strstr(err->message, "choose another port"), "%s",
                   err->message);
     g_clear_error(&err);

@@ -159,10 +159,24 @@ START_TEST(test_agreement)
 }
 END_TEST
 
-/* One who lacks a tenth is told of nearly all of that, and of nobody else. */
+static uint32_t hash_of(const QdesAddr *addr, uint64_t instance)
+{
+    QdesEntry entry = { .addr = *addr, .instance = instance };
+
+    return qdes_gossip_hash(&entry);
+}
+
+/*
+ * One who lacks a tenth is told of nearly all of that, and of nobody else
+ *
+ * A filter finds 2.4 % in error: of n, more than n / 10 + 10 less often than
+ * once in 10^9 runs, and anyone in ten filters of other salts, too.  But for
+ * whose hash somebody else has: whom filters with that one hide for ever.
+ */
 START_TEST(test_filter)
 {
     const unsigned all = 10000;
+    g_autoptr(GHashTable) hashes = g_hash_table_new(NULL, NULL);
     GRand *rng = unit_rand("test_filter");
     QdesPeers *teller = qdes_peers_new(all + 1, 1);
     QdesPeers *asker = qdes_peers_new(all + 1, 2);
@@ -173,13 +187,15 @@ START_TEST(test_filter)
     uint32_t slot;
     QdesEntry entry;
     QdesKnown known;
-    unsigned i, parts, sweep, lacking = 0, listed, before;
+    unsigned i, parts, sweep, lacking = 0, twins = 0, listed, before;
 
     for (i = 0; i < all - 1; i++) {
         uint64_t instance = (uint64_t)g_rand_int(rng) << 32 | (10 + i);
 
         addr = addr_of(11, i);
         add(teller, &addr, instance, true);
+        twins += !g_hash_table_add(hashes, GUINT_TO_POINTER(
+            hash_of(&addr, instance)));
         if (i % 10) {
             add(asker, &addr, instance, true);
         } else {
@@ -188,7 +204,7 @@ START_TEST(test_filter)
     }
     parts = qdes_gossip_parts(asker);
     ck_assert_uint_ge(parts, 10);
-    for (sweep = 0; sweep < 8 && lacking; sweep++) {
+    for (sweep = 0; sweep < 10 && lacking; sweep++) {
         before = lacking;
         for (i = 0; i < parts; i++) {
             known = (QdesKnown) { .parts = parts, .part = i,
@@ -207,10 +223,9 @@ START_TEST(test_filter)
             }
             ck_assert_uint_lt(listed, all / parts);
         }
-        /* One of 40 as a rule; of few, chance may leave several. */
-        ck_assert(lacking <= before / 10 || before < 100);
+        ck_assert_uint_le(lacking, before / 10 + 10);
     }
-    ck_assert_uint_eq(lacking, 0);
+    ck_assert_uint_le(lacking, twins);
     qdes_peers_free(teller);
     qdes_peers_free(asker);
     g_rand_free(rng);

@@ -7,6 +7,9 @@
 
 #include "request.h"
 
+#define ASSERT_TEXT(object, name, want) \
+    ck_assert_str_eq(json_object_get_string_member(object, name), want)
+
 static const struct {
     const char *line;
     RequestCommand command;
@@ -137,8 +140,7 @@ START_TEST(test_bad)
     request_clear(&request);
     object = json_object_get_object_member(parse_answer(parser, answer),
                                            "error");
-    ck_assert_str_eq(json_object_get_string_member(object, "class"),
-                     bad[_i].class);
+    ASSERT_TEXT(object, "class", bad[_i].class);
     ck_assert_uint_gt(strlen(json_object_get_string_member(object, "desc")),
                       10);
     g_free(answer);
@@ -287,15 +289,12 @@ START_TEST(test_query)
     assert_members(all, "id name netid encap local group iface loopback "
                    "link-up paused vnet-hdr gso relay relay-pairs seeds "
                    "peers unreachable fdb counters");
-    ck_assert_str_eq(json_object_get_string_member(all, "id"), "tap0");
-    ck_assert_str_eq(json_object_get_string_member(all, "name"),
-                     "k\xc3\xa4se \"1\"");
+    ASSERT_TEXT(all, "id", "tap0");
+    ASSERT_TEXT(all, "name", "k\xc3\xa4se \"1\"");
     ck_assert_int_eq(json_object_get_int_member(all, "netid"), UINT32_MAX);
-    ck_assert_str_eq(json_object_get_string_member(all, "local"),
-                     "10.0.0.1:4000");
-    ck_assert_str_eq(json_object_get_string_member(all, "group"),
-                     "[ff15::5144]:20804");
-    ck_assert_str_eq(json_object_get_string_member(all, "iface"), "eth0");
+    ASSERT_TEXT(all, "local", "10.0.0.1:4000");
+    ASSERT_TEXT(all, "group", "[ff15::5144]:20804");
+    ASSERT_TEXT(all, "iface", "eth0");
     ck_assert(!json_object_get_boolean_member(all, "loopback"));
     ck_assert(json_object_get_boolean_member(all, "link-up"));
     ck_assert(!json_object_get_boolean_member(all, "paused"));
@@ -306,18 +305,15 @@ START_TEST(test_query)
     ck_assert_uint_eq(json_array_get_length(array), 2);
     object = json_array_get_object_element(array, 0);
     assert_members(object, "peer state since-ms addresses left-out");
-    ck_assert_str_eq(json_object_get_string_member(object, "peer"),
-                     "10.0.0.2:4001");
-    ck_assert_str_eq(json_object_get_string_member(object, "state"),
-                     "resolved");
+    ASSERT_TEXT(object, "peer", "10.0.0.2:4001");
+    ASSERT_TEXT(object, "state", "resolved");
     ck_assert_int_eq(json_object_get_int_member(object, "since-ms"), 7);
     ck_assert_str_eq(json_array_get_string_element(
                          json_object_get_array_member(object, "addresses"),
                          0), "10.0.0.2:4001");
     object = json_array_get_object_element(array, 1);
     assert_members(object, "peer state error since-ms addresses left-out");
-    ck_assert_str_eq(json_object_get_string_member(object, "error"),
-                     "no such name");
+    ASSERT_TEXT(object, "error", "no such name");
 
     ck_assert(json_object_get_boolean_member(all, "relay"));
     ck_assert_int_eq(json_object_get_int_member(all, "relay-pairs"), 5);
@@ -325,12 +321,9 @@ START_TEST(test_query)
     ck_assert_uint_eq(json_array_get_length(array), 2);
     object = json_array_get_object_element(array, 0);
     assert_members(object, "instance address relay");
-    ck_assert_str_eq(json_object_get_string_member(object, "instance"),
-                     "0123456789abcdef");
-    ck_assert_str_eq(json_object_get_string_member(object, "address"),
-                     "10.0.0.7:1");
-    ck_assert_str_eq(json_object_get_string_member(object, "relay"),
-                     "10.0.0.2:4001");
+    ASSERT_TEXT(object, "instance", "0123456789abcdef");
+    ASSERT_TEXT(object, "address", "10.0.0.7:1");
+    ASSERT_TEXT(object, "relay", "10.0.0.2:4001");
     assert_members(json_array_get_object_element(array, 1),
                    "instance address");
 
@@ -339,10 +332,9 @@ START_TEST(test_query)
     object = json_array_get_object_element(array, 0);
     assert_members(object, "name address state last-heard-ms macs seed proven "
                    "by-group copy rtt-us rtt-var-us echo-sent echo-lost");
-    ck_assert_str_eq(json_object_get_string_member(object, "name"), "other");
-    ck_assert_str_eq(json_object_get_string_member(object, "address"),
-                     "10.0.0.2:4001");
-    ck_assert_str_eq(json_object_get_string_member(object, "state"), "alive");
+    ASSERT_TEXT(object, "name", "other");
+    ASSERT_TEXT(object, "address", "10.0.0.2:4001");
+    ASSERT_TEXT(object, "state", "alive");
     ck_assert_int_eq(json_object_get_int_member(object, "last-heard-ms"),
                      1234567890123);
     ck_assert_int_eq(json_object_get_int_member(object, "macs"), 1);
@@ -354,22 +346,20 @@ START_TEST(test_query)
     ck_assert_int_eq(json_object_get_int_member(object, "echo-sent"), 10);
     ck_assert_int_eq(json_object_get_int_member(object, "echo-lost"), 2);
     object = json_array_get_object_element(array, 1);
-    ck_assert_str_eq(json_object_get_string_member(object, "name"), "");
-    ck_assert_str_eq(json_object_get_string_member(object, "state"), "heard");
+    ASSERT_TEXT(object, "name", "");
+    ASSERT_TEXT(object, "state", "heard");
 
     array = json_object_get_array_member(all, "fdb");
     ck_assert_uint_eq(json_array_get_length(array), 2);
     object = json_array_get_object_element(array, 0);
     assert_members(object, "mac local static age-ms moves");
     ck_assert(json_object_get_boolean_member(object, "local"));
-    ck_assert_str_eq(json_object_get_string_member(object, "mac"),
-                     "52:54:00:00:00:01");
+    ASSERT_TEXT(object, "mac", "52:54:00:00:00:01");
     ck_assert_int_eq(json_object_get_int_member(object, "age-ms"), 5);
     object = json_array_get_object_element(array, 1);
     assert_members(object, "mac local static peer age-ms moves");
     ck_assert(!json_object_get_boolean_member(object, "local"));
-    ck_assert_str_eq(json_object_get_string_member(object, "peer"),
-                     "10.0.0.2:4001");
+    ASSERT_TEXT(object, "peer", "10.0.0.2:4001");
     ck_assert_int_eq(json_object_get_int_member(object, "moves"), 3);
     ck_assert(json_object_get_boolean_member(object, "static"));
 
@@ -401,8 +391,7 @@ START_TEST(test_blocked)
     answer = request_answer(REQUEST_QUERY_QDES, "tap0", status);
     object = json_object_get_object_member(parse_answer(parser, answer),
                                            "return");
-    ck_assert_str_eq(json_object_get_string_member(object, "blocked-by-loop"),
-                     "that \"one\"");
+    ASSERT_TEXT(object, "blocked-by-loop", "that \"one\"");
     text = qdes_status_text(status, "  ");
     ck_assert_msg(strstr(text, "\n  BLOCKED BY A LOOP: that \"one\" "
                          "(10.0.0.9:4009) "), "%s", text);
@@ -438,8 +427,7 @@ START_TEST(test_port_security)
     assert_members(object, "mac max-local-macs local-macs mac-violation");
     ck_assert_int_eq(json_object_get_int_member(object, "max-local-macs"), 7);
     ck_assert_int_eq(json_object_get_int_member(object, "local-macs"), 3);
-    ck_assert_str_eq(json_object_get_string_member(object, "mac-violation"),
-                     "learn-none");
+    ASSERT_TEXT(object, "mac-violation", "learn-none");
     array = json_object_get_array_member(object, "mac");
     ck_assert_uint_eq(json_array_get_length(array), 2);
     ck_assert_str_eq(json_array_get_string_element(array, 1),

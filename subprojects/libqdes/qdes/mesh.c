@@ -310,7 +310,7 @@ void qdes_fabric_contact_seeds(QdesFabric *f, int64_t now)
     qdes_fabric_arm_mesh(f, now);
 }
 
-/* Somebody who knows others, drawn by lot; one who is silent only if all are. */
+/* Somebody who knows others, drawn by lot; one who is silent, if all are. */
 static uint32_t draw_peer(QdesFabric *f, int64_t now)
 {
     uint32_t silent = QDES_PEER_NONE;
