@@ -5,6 +5,7 @@ Each test has a fabric with connections that must not notice what happens to
 others, and must go on through what happens to their own ends.
 """
 
+import signal
 import socket
 import time
 
@@ -243,6 +244,27 @@ def test_first_frame_moves_a_mac_address(net, tap, way):
     for flow in flows:
         assert flow.gap < CALM * PATIENCE, flow.gap
         flow.finish()
+
+
+def test_floods_leave_from_their_interface(net, tap):
+    """Where that has lost its address, Linux would take the TAP's, and peers
+    would look for the port inside of the fabric."""
+    a, b = fabric(net, tap, 'group', 2)
+    b.logs.allow('no route for the group')
+    address = b.host.address
+    for _ in range(20):
+        before = b.count('tx-frames')
+        b.port.process.send(signal.SIGSTOP)
+        b.host.ip(f'addr del {address}/24 dev eth0')
+        for _ in range(5):
+            b.send(BROADCAST, GUEST)
+        b.port.process.send(signal.SIGCONT)
+        wait_for(lambda n=before + 5: b.count('tx-frames') >= n)
+        b.host.ip(f'addr add {address}/24 dev eth0',
+                  'route replace default dev eth0')
+        wait_for(lambda: address in b.status()['local'])
+    a.expect(b.send(BROADCAST, GUEST))
+    assert [p['address'].rpartition(':')[0] for p in a.peers] == [address]
 
 
 def test_nat_mapping_changes(net, tap):

@@ -29,10 +29,22 @@ socklen_t qdes_underlay_io_to(const QdesUnderlayIo *io, const QdesTrain *train,
 size_t qdes_underlay_io_from(const QdesUnderlayIo *io, const QdesTrain *train,
                              struct msghdr *msg, size_t used)
 {
+    if (train->flood) {
+        return qdes_addr_is_any(&io->group_from) ? used :
+               io->os->put_from(msg, used, io->dual, &io->group_from);
+    }
     return train->from
            ? io->os->put_from(msg, used, io->dual ||
                               !qdes_addr_is_v4(&train->to), train->from)
            : used;
+}
+
+int qdes_underlay_io_refused(const QdesUnderlayIo *io, const QdesTrain *train,
+                             int err)
+{
+    /* The interface has lost the address, which we are about to be told. */
+    return err == EINVAL && train->flood && !qdes_addr_is_any(&io->group_from)
+           ? -ENODEV : -err;
 }
 
 int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
@@ -70,7 +82,7 @@ int qdes_underlay_io_send_each(QdesUnderlayIo *io, int fd, QdesTrain *train)
             ret = sendmsg(fd, &msg, 0);
         } while (ret < 0 && errno == EINTR);
         if (ret < 0) {
-            return -errno;
+            return qdes_underlay_io_refused(io, train, errno);
         }
         train->sent += size;
     }

@@ -31,6 +31,8 @@ typedef struct QdesUnderlayIo {
     const QdesUnderlayOs *os;
     struct sockaddr_storage group;
     socklen_t group_len;        /* 0: no interface has it */
+    QdesAddr group_from;        /* where floods leave from; the wildcard: as
+                                   routes have it */
     uint8_t *rx;                /* QDES_RX_BATCH times QDES_RX_STRIDE bytes */
     bool long_rx;               /* the last batch had long datagrams */
     struct QdesMmsg *mmsg;      /* underlay-mmsg.c's own */
@@ -54,6 +56,11 @@ socklen_t qdes_underlay_io_sockaddr(const QdesUnderlayIo *io,
  * returns the bytes used then. */
 size_t qdes_underlay_io_from(const QdesUnderlayIo *io, const QdesTrain *train,
                              struct msghdr *msg, size_t used);
+
+/* What it means that a datagram of @train was refused with @err: a negative
+ * errno. */
+int qdes_underlay_io_refused(const QdesUnderlayIo *io, const QdesTrain *train,
+                             int err);
 
 /* The destination of @train; returns its length, 0: there is none. */
 socklen_t qdes_underlay_io_to(const QdesUnderlayIo *io, const QdesTrain *train,

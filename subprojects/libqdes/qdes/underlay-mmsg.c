@@ -204,7 +204,10 @@ int qdes_mmsg_send(QdesUnderlayIo *io, int fd, QdesTrain *trains, int n)
     if (ret == -EINVAL && trains[0].from) {
         return ret;             /* most likely it is gone */
     }
-    if (trains[0].size > trains[0].segment && is_about_segment(-ret)) {
+    if (trains[0].size <= trains[0].segment) {
+        return qdes_underlay_io_refused(io, &trains[0], -ret);
+    }
+    if (is_about_segment(-ret)) {
         /*
          * EIO: this route's device or policy takes no trains, now or ever.
          * Else the path's MTU has shrunk, which only this train is about.

@@ -223,6 +223,19 @@ static void watch_choice(QdesUnderlay *u)
     }
 }
 
+/*
+ * From an interface that has lost its addresses, Linux sends to IPv4 groups
+ * with those of any other, such as that of the port's own TAP device: peers
+ * would look for us there.
+ */
+static void choose_group_source(QdesUnderlay *u)
+{
+    u->io.group_from = qdes_addr_any(u->v4, 0);
+    if (u->v4 && u->joined && qdes_addr_is_any(&u->sockets.bound)) {
+        u->io.group_from = u->netif.addr;
+    }
+}
+
 QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
 {
     GArray *was = u->own;
@@ -242,6 +255,7 @@ QdesRefresh qdes_underlay_refresh(QdesUnderlay *u)
     watch_choice(u);
     if (u->config.has_group) {
         result = refresh_group(u, &netif);
+        choose_group_source(u);
     } else {
         u->netif = netif;
     }
