@@ -360,6 +360,36 @@ def test_path_mtu_by_family(net, tap, family):
     assert ports[0].count('tx-bytes') > 1000000
 
 
+@pytest.mark.parametrize('way', ['ipv4', 'ipv6'])
+def test_peer_inside_of_the_fabric(net, tap, way):
+    """A route to it leads through the TAP: what is sent to it there must not
+    be carried to it by itself, again and again."""
+    hosts = net.hosts(2)
+    a, b = (tap(host, mcast='off', peer=hosts[1 - n].address).configure(
+        f'10.77.0.{n + 1}/24', f'fd77::{n + 1}/64')
+            for n, host in enumerate(hosts))
+    inside = '10.77.0.2' if way == 'ipv4' else '[fd77::2]'
+    other = '10.77.0.2' if way == 'ipv6' else 'fd77::2'
+    for port in a, b:
+        port.wait_peers(1)
+        port.logs.allow('is reached by this fabric itself')
+    hosts[0].assert_ping(other)
+    number = b.status()['local'].rpartition(':')[2]
+    run(hosts[0], 'peer-add', '--peer', f'{inside}:{number}', '--control',
+        a.control)
+    a.wait_count('tx-drop-own', 1)
+    # Before it knew that the address is its own, it may have gone there.
+    wait_for(lambda: hosts[0].ping(other, count=1), 2)
+    before = a.count('tx-frames')
+    for _ in range(3):
+        hosts[0].assert_ping(other, count=5)
+    # Beside those, questions for the peer that cannot be there.
+    assert a.count('tx-frames') - before < 100
+    wait_for(lambda: 'or the list of peers' in a.process.log)
+    run(hosts[0], 'peer-del', '--peer', f'{inside}:{number}', '--control',
+        a.control)
+
+
 def test_added_while_it_runs(net, tap):
     """And struck off again, which leaves alone who is there."""
     hosts = net.hosts(2)

@@ -118,6 +118,21 @@ static void check_probe(const uint8_t *frame, size_t size)
                "a probe changed");
 }
 
+/* The bytes that are enough to tell are enough. */
+static void check_ends(const uint8_t *frame, size_t size)
+{
+    size_t head_size = MIN(size, QDES_ENDS_MAX);
+    uint8_t *head = fuzz_copy(frame, head_size);
+    QdesAddr a[2], b[2];
+    bool found = qdes_packet_ends(&a[0], &a[1], frame, size);
+
+    fuzz_check(qdes_packet_ends(&b[0], &b[1], head, head_size) == found &&
+               (!found || (qdes_addr_equal(&a[0], &b[0]) &&
+                           qdes_addr_equal(&a[1], &b[1]))),
+               "other ends in the first bytes");
+    g_free(head);
+}
+
 /* In two pieces it is what it is in one. */
 static void check_eth(const uint8_t *frame, size_t size, size_t cut)
 {
@@ -152,6 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         qdes_packet_is_partial(frame, frame_size);
     }
     check_probe(frame, frame_size);
+    check_ends(frame, frame_size);
     check_eth(frame, frame_size, bits >> 2);
     if (frame_size >= QDES_VNET_MIN) {
         qdes_vnet_decode(&vnet, frame, bits & 4);

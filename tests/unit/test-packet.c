@@ -503,6 +503,86 @@ START_TEST(test_finish)
 }
 END_TEST
 
+static void ck_ends(const Frame *f, const char *want)
+{
+    char texts[2][QDES_ADDR_STRLEN] = { "none", "" };
+    QdesAddr ends[2];
+    size_t size;
+    int i;
+
+    if (qdes_packet_ends(&ends[0], &ends[1], f->data, f->size)) {
+        for (i = 0; i < 2; i++) {
+            qdes_addr_format(&ends[i], texts[i]);
+        }
+        ck_assert_uint_eq(ends[1].port, 7);
+        ck_assert(strchr(texts[1], '2'));
+    }
+    ck_assert_str_eq(texts[0], want);
+    /* Cut short, it is the same or nothing. */
+    for (size = 0; size < f->size; size++) {
+        uint8_t *copy = g_memdup2(f->data, size);
+
+        if (qdes_packet_ends(&ends[0], &ends[1], copy, size)) {
+            ck_assert_str_eq(qdes_addr_format(&ends[0], texts[0]), want);
+            ck_assert_uint_eq(ends[1].port, 7);
+        }
+        g_free(copy);
+    }
+}
+
+/* Eight bytes of UDP's header. */
+static void put_udp_ports(Frame *f)
+{
+    uint8_t *udp = put(f, 8);
+
+    qdes_put_be16(udp, 20804);
+    qdes_put_be16(udp + 2, 7);
+}
+
+/* The ends of a datagram, also of one in fragments. */
+START_TEST(test_ends)
+{
+    Frame f;
+
+    begin(&f, _i);
+    put_ip4(&f, 8 * _i, 17);
+    put_udp_ports(&f);
+    ck_ends(&f, "10.0.0.1:20804");
+    qdes_put_be16(f.data + f.ip + 6, 0x2000);
+    ck_ends(&f, "10.0.0.1:20804");
+    qdes_put_be16(f.data + f.ip + 6, 0x2001);
+    ck_ends(&f, "none");
+    qdes_put_be16(f.data + f.ip + 6, 0x4000);
+    ck_ends(&f, "10.0.0.1:20804");
+    f.data[f.ip + 9] = 6;
+    ck_ends(&f, "none");
+
+    begin(&f, _i);
+    put_ip6(&f, 17);
+    put_udp_ports(&f);
+    ck_ends(&f, "[fe80::1]:20804");
+
+    begin(&f, _i);
+    put_ip6(&f, 44);
+    put(&f, 8)[0] = 17;
+    put_udp_ports(&f);
+    ck_ends(&f, "[fe80::1]:20804");
+    qdes_put_be16(f.data + f.l4 + 2, 1);        /* more follow */
+    ck_ends(&f, "[fe80::1]:20804");
+    qdes_put_be16(f.data + f.l4 + 2, 8);
+    ck_ends(&f, "none");
+
+    begin(&f, _i);
+    put_type(&f, 0x0806);
+    put(&f, 46);
+    ck_ends(&f, "none");
+    begin(&f, 3);
+    put_ip4(&f, 0, 17);
+    put(&f, 8);
+    ck_ends(&f, "none");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("packet");
@@ -517,6 +597,7 @@ int main(void)
     tcase_add_test(tc, test_noise);
     tcase_add_test(tc, test_by_hand);
     tcase_add_test(tc, test_finish);
+    tcase_add_loop_test(tc, test_ends, 0, 3);
     suite_add_tcase(suite, tc);
     return unit_main(suite);
 }

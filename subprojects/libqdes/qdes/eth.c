@@ -45,18 +45,31 @@ char *qdes_mac_format(const uint8_t mac[QDES_MAC_SIZE],
     return buf;
 }
 
-size_t qdes_eth_peek(QdesEthHeader *header, const struct iovec *iov,
+size_t qdes_eth_head(uint8_t *head, size_t max, const struct iovec *iov,
                      int iovcnt)
 {
     size_t size = 0;
     size_t part;
     int i;
 
-    for (i = 0; i < iovcnt; i++) {
-        if (size < sizeof(*header) && iov[i].iov_len > 0) {
-            part = MIN(iov[i].iov_len, sizeof(*header) - size);
-            memcpy((uint8_t *)header + size, iov[i].iov_base, part);
+    for (i = 0; i < iovcnt && size < max; i++) {
+        if (iov[i].iov_len > 0) {
+            part = MIN(iov[i].iov_len, max - size);
+            memcpy(head + size, iov[i].iov_base, part);
+            size += part;
         }
+    }
+    return size;
+}
+
+size_t qdes_eth_peek(QdesEthHeader *header, const struct iovec *iov,
+                     int iovcnt)
+{
+    size_t size = 0;
+    int i;
+
+    qdes_eth_head((uint8_t *)header, sizeof(*header), iov, iovcnt);
+    for (i = 0; i < iovcnt; i++) {
         size += iov[i].iov_len;
     }
     return size;

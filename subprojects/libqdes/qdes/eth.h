@@ -51,6 +51,11 @@ bool qdes_mac_parse(uint8_t mac[QDES_MAC_SIZE], const char *text);
 char *qdes_mac_format(const uint8_t mac[QDES_MAC_SIZE],
                       char buf[QDES_MAC_STRLEN]);
 
+/* Copy the first @max bytes of a frame in pieces to @head, or all if it has
+ * less.  Returns how many those are. */
+size_t qdes_eth_head(uint8_t *head, size_t max, const struct iovec *iov,
+                     int iovcnt);
+
 /*
  * Copy the header out of a frame in pieces.  Returns the size of the whole
  * frame in bytes; @header is valid when that is at least

@@ -69,6 +69,7 @@ typedef enum QdesSaid {
     QDES_SAID_STORM = 1 << 8,
     QDES_SAID_LOOP = 1 << 9,
     QDES_SAID_VIOLATION = 1 << 10,
+    QDES_SAID_RECURSION = 1 << 11,
     QDES_SAID_PLAIN = 1 << 16,
     QDES_SAID_WRONG_KEY = 1 << 17,
 } QdesSaid;

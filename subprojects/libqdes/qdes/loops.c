@@ -147,15 +147,8 @@ void qdes_fabric_take_probe(QdesFabric *f, const struct iovec *iov, int iovcnt,
     uint8_t data[QDES_PROBE_SIZE];
     QdesProbe probe;
     const QdesPeer *sender;
-    size_t size = 0;
-    size_t part;
-    int i;
+    size_t size = qdes_eth_head(data, sizeof(data), iov, iovcnt);
 
-    for (i = 0; i < iovcnt && size < sizeof(data); i++) {
-        part = MIN(iov[i].iov_len, sizeof(data) - size);
-        memcpy(data + size, iov[i].iov_base, part);
-        size += part;
-    }
     qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_probe);
     if (!guards(f) || !qdes_probe_decode(&probe, data, size) ||
         !is_ours(f, probe.netid) ||

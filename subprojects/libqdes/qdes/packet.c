@@ -5,6 +5,7 @@
 
 #include <glib.h>
 #include <netinet/in.h>
+#include <string.h>
 
 #include "qdes/bytes.h"
 #include "qdes/csum.h"
@@ -20,8 +21,10 @@ enum {
     VLAN_TAGS_MAX = 2,
     IP4_HEADER_MIN = 20,
     IP4_FRAGMENT = 0x3fff,      /* "more fragments", and the offset */
+    IP4_OFFSET = 0x1fff,
     IP6_HEADER_SIZE = 40,
     IP6_EXTENSION_MIN = 8,
+    IP6_OFFSET = 0xfff8,
     TCP_HEADER_MIN = 20,
     TCP_CSUM = 16,
     UDP_HEADER_SIZE = 8,
@@ -135,26 +138,84 @@ static bool find_l4(QdesPacket *packet, const uint8_t *head, size_t limit,
     return true;
 }
 
-bool qdes_packet_find(QdesPacket *packet, const uint8_t *head,
-                      size_t head_size, size_t size, bool superframe)
+/* The EtherType behind VLAN tags, and where what follows it is; 0: there is
+ * none. */
+static uint16_t find_l3(const uint8_t *head, size_t limit, size_t *l3)
 {
-    size_t limit = MIN(MIN(head_size, size), QDES_HEADERS_MAX);
     size_t at = QDES_ETH_HEADER_SIZE;
     uint16_t type;
     int tags = 0;
 
     if (at > limit) {
-        return false;
+        return 0;
     }
     type = qdes_get_be16(head + at - 2);
     while (type == ETHERTYPE_CTAG || type == ETHERTYPE_STAG) {
         if (++tags > VLAN_TAGS_MAX || at + VLAN_TAG_SIZE > limit) {
-            return false;
+            return 0;
         }
         at += VLAN_TAG_SIZE;
         type = qdes_get_be16(head + at - 2);
     }
-    packet->l3 = at;
+    *l3 = at;
+    return type;
+}
+
+bool qdes_packet_ends(QdesAddr *from, QdesAddr *to, const uint8_t *head,
+                      size_t size)
+{
+    const uint8_t *ip;
+    uint8_t next;
+    uint16_t type;
+    size_t l3, l4;
+    bool v4;
+
+    type = find_l3(head, size, &l3);
+    v4 = type == ETHERTYPE_IP4;
+    if ((!v4 && type != ETHERTYPE_IP6) ||
+        l3 + (v4 ? IP4_HEADER_MIN : IP6_HEADER_SIZE) > size) {
+        return false;
+    }
+    ip = head + l3;
+    if (v4) {
+        next = qdes_get_be16(ip + 6) & IP4_OFFSET ? 0 : ip[9];
+        l4 = l3 + (ip[0] & 0xf) * 4;
+    } else {
+        next = ip[6];
+        l4 = l3 + IP6_HEADER_SIZE;
+        if (next == IPPROTO_FRAGMENT && l4 + IP6_EXTENSION_MIN <= size &&
+            !(qdes_get_be16(head + l4 + 2) & IP6_OFFSET)) {
+            next = head[l4];
+            l4 += IP6_EXTENSION_MIN;
+        }
+    }
+    if (next != IPPROTO_UDP || l4 + 4 > size) {
+        return false;
+    }
+    *from = qdes_addr_any(true, qdes_get_be16(head + l4));
+    *to = qdes_addr_any(true, qdes_get_be16(head + l4 + 2));
+    if (v4) {
+        memcpy(from->ip + 12, ip + 12, 4);
+        memcpy(to->ip + 12, ip + 16, 4);
+    } else {
+        memcpy(from->ip, ip + 8, 16);
+        memcpy(to->ip, ip + 24, 16);
+    }
+    return true;
+}
+
+bool qdes_packet_find(QdesPacket *packet, const uint8_t *head,
+                      size_t head_size, size_t size, bool superframe)
+{
+    size_t limit = MIN(MIN(head_size, size), QDES_HEADERS_MAX);
+    uint16_t type;
+    size_t l3;
+
+    type = find_l3(head, limit, &l3);
+    if (!type) {
+        return false;
+    }
+    packet->l3 = l3;
     packet->end = size;
     switch (type) {
     case ETHERTYPE_IP4:

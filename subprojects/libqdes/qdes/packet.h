@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "qdes/addr.h"
+
 #define QDES_HEADERS_MAX 256    /* bytes from the frame's first to payload */
 
 /* Offsets are from the first byte of the frame. */
@@ -42,6 +44,16 @@ typedef struct QdesPacket {
  */
 bool qdes_packet_find(QdesPacket *packet, const uint8_t *head,
                       size_t head_size, size_t size, bool superframe);
+
+#define QDES_ENDS_MAX 96        /* bytes of a frame that tell its ends */
+
+/*
+ * From where to where goes the UDP datagram that a frame brings, or the first
+ * fragment of?  Its first bytes are at @head: all of them, or QDES_ENDS_MAX.
+ * Returns false where it brings none, or is cut short.
+ */
+bool qdes_packet_ends(QdesAddr *from, QdesAddr *to, const uint8_t *head,
+                      size_t size);
 
 /* Offset of the checksum field in the frame. */
 uint16_t qdes_packet_csum_field(const QdesPacket *packet);

@@ -564,6 +564,34 @@ static bool take(QdesFabric *f, Frame *frame, const struct iovec *iov,
     return true;
 }
 
+/*
+ * Is it a datagram that this port itself sent?  Then the host's route to a peer
+ * leads into the fabric, and what is sent to it would come back as a frame
+ * again and again: nobody is reached there.
+ */
+static bool is_own_datagram(QdesFabric *f, const Frame *frame)
+{
+    uint8_t head[QDES_ENDS_MAX];
+    QdesAddr from, to;
+    uint32_t slot;
+
+    if (!qdes_packet_ends(&from, &to, head,
+                          qdes_eth_head(head, sizeof(head), frame->iov,
+                                        frame->iovcnt)) ||
+        !qdes_underlay_is_own(f->underlay, &from)) {
+        return false;
+    }
+    qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_own);
+    qdes_fabric_say_of(f, QDES_SAID_RECURSION, &to, "is reached by this "
+                       "fabric itself, into which this host's route to it "
+                       "leads: correct the route, or the list of peers");
+    slot = qdes_peers_find(f->peers, &to);
+    if (slot != QDES_PEER_NONE) {
+        qdes_fabric_lose(f, slot);
+    }
+    return true;
+}
+
 bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
                       int64_t now)
 {
@@ -583,6 +611,9 @@ bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
     }
     if (f->loop.blocked) {
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_loop);
+        return true;
+    }
+    if (is_own_datagram(f, &frame)) {
         return true;
     }
     if (f->portsec) {
