@@ -87,9 +87,10 @@ QdesWireResult qdes_control_decode_peers(QdesPeersMessage *message,
         [LIST] = { QDES_WIRE_TLV_PEERS, QDES_ENTRY_SIZE,
                    QDES_ENTRIES_MAX * QDES_ENTRY_SIZE,
                    .unit = QDES_ENTRY_SIZE },
-        [DIGEST] = { QDES_WIRE_TLV_DIGEST, DIGEST_SIZE, DIGEST_SIZE },
-        [KNOWN] = { QDES_WIRE_TLV_KNOWN, KNOWN_HEAD_SIZE + 1,
-                    KNOWN_HEAD_SIZE + QDES_KNOWN_MAX },
+        [DIGEST] = { QDES_WIRE_TLV_DIGEST, .min = DIGEST_SIZE,
+                     .max = DIGEST_SIZE },
+        [KNOWN] = { QDES_WIRE_TLV_KNOWN, .min = KNOWN_HEAD_SIZE + 1,
+                    .max = KNOWN_HEAD_SIZE + QDES_KNOWN_MAX },
     };
     const uint8_t *known;
     QdesTlv tlvs[N];
