@@ -76,6 +76,8 @@ typedef enum QdesSaid {
 
 /* On the way out. */
 typedef struct QdesTransmit {
+    int64_t next_own;           /* ms, when an own datagram that comes back may
+                                   cost a peer again */
     QdesTxQueue queue;          /* small frames, copied */
     QdesTrain trains[QDES_TX_BATCH];
     struct {                    /* what the queue is like after it has left */

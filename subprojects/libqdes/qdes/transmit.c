@@ -19,6 +19,7 @@
 #include "qdes/mss.h"
 #include "qdes/probe.h"
 
+#define OWN_MS 1000             /* between two peers that are lost by routes */
 #define COPY_MAX 2048           /* bytes; longer frames are not worth copying */
 
 /* A frame from the port. */
@@ -569,7 +570,7 @@ static bool take(QdesFabric *f, Frame *frame, const struct iovec *iov,
  * leads into the fabric, and what is sent to it would come back as a frame
  * again and again: nobody is reached there.
  */
-static bool is_own_datagram(QdesFabric *f, const Frame *frame)
+static bool is_own_datagram(QdesFabric *f, const Frame *frame, int64_t now)
 {
     uint8_t head[QDES_ENDS_MAX];
     QdesAddr from, to;
@@ -586,7 +587,9 @@ static bool is_own_datagram(QdesFabric *f, const Frame *frame)
                        "fabric itself, into which this host's route to it "
                        "leads: correct the route, or the list of peers");
     slot = qdes_peers_find(f->peers, &to);
-    if (slot != QDES_PEER_NONE) {
+    /* Who forges such frames must not keep us from all peers. */
+    if (slot != QDES_PEER_NONE && now >= f->tx.next_own) {
+        f->tx.next_own = now + OWN_MS;
         qdes_fabric_lose(f, slot);
     }
     return true;
@@ -613,7 +616,7 @@ bool qdes_fabric_send(QdesFabric *f, const struct iovec *iov, int iovcnt,
         qdes_fabric_drop_frame(f, QDES_COUNTER_tx_drop_loop);
         return true;
     }
-    if (is_own_datagram(f, &frame)) {
+    if (is_own_datagram(f, &frame, now)) {
         return true;
     }
     if (f->portsec) {
