@@ -46,9 +46,9 @@ FLOWS = 6
 
 # What a port may say of what is done to it.
 EXPECTED = [
-    r'warning: no interface can join the group',
-    r'warning: no route for the group .*: joined on lo',
-    r'warning: a firewall of this host forbids sending',
+    r'no interface can join the group',
+    r'no route for the group .*: joined on lo',
+    r'a firewall of this host forbids sending',
 ]
 # To one that moves while the secret changes, others may send by one that it has
 # not yet, or no longer.
