@@ -484,15 +484,12 @@ static size_t make_request(Input *in)
     return qdes_control_encode_request(datagram(), 0, &digest, &known);
 }
 
-/* What a proven peer tells of may be sent the ECHOs for that. */
-static size_t make_list(Input *in, const QdesAddr *from)
+static size_t make_list(Input *in)
 {
-    bool trusted = is_proven(from);
     QdesEntry entries[QDES_ENTRIES_MAX];
     unsigned n = 1 + input_byte(in) % QDES_ENTRIES_MAX;
     unsigned first = input_u16(in);
     uint8_t bits = input_byte(in);
-    QdesAddr told;
     unsigned i;
 
     for (i = 0; i < n; i++) {
@@ -503,16 +500,34 @@ static size_t make_list(Input *in, const QdesAddr *from)
             entries[i].addr.port = 1 + i;
         }
         entries[i].instance = bits & 4 ? 1 + i % INSTANCES : 1000 + first + i;
-        told = entries[i].addr;
         entries[i].addr.scope = 0;
+    }
+    return qdes_control_encode_list(datagram(), 0, entries, n);
+}
+
+/* What a proven peer tells of, in the datagram of @size bytes as it is at last,
+ * may be sent the ECHOs for that. */
+static void account_told(const QdesAddr *from, size_t size)
+{
+    QdesPeersMessage message;
+    QdesWireHeader header;
+    QdesAddr told;
+    unsigned i;
+
+    if (!is_proven(from) ||
+        qdes_wire_decode(&header, datagram(), size) != QDES_WIRE_OK ||
+        header.type != QDES_WIRE_PEERS ||
+        qdes_control_decode_peers(&message, &header) != QDES_WIRE_OK ||
+        message.is_request) {
+        return;
+    }
+    for (i = 0; i < message.n_entries; i++) {
+        told = qdes_control_entry(&message, i).addr;
         if (qdes_addr_needs_scope(&told)) {
             told.scope = from->scope;
         }
-        if (trusted) {
-            account(&told)->may += QDES_CANDIDATE_TRIES * QDES_ECHO_SIZE;
-        }
+        account(&told)->may += QDES_CANDIDATE_TRIES * QDES_ECHO_SIZE;
     }
-    return qdes_control_encode_list(datagram(), 0, entries, n);
 }
 
 static size_t make_data(Input *in, uint8_t bits)
@@ -578,7 +593,7 @@ static void receive(Input *in, unsigned what)
         size = make_request(in);
         break;
     case 6:
-        size = make_list(in, &from);
+        size = make_list(in);
         break;
     default:
         size = make_data(in, input_byte(in));
@@ -587,6 +602,7 @@ static void receive(Input *in, unsigned what)
     if (bits & 128 && bits / 32 != 7) {
         poke(in, size);
     }
+    account_told(&from, size);
     feed(&from, size, size, by_group);
 }
 
