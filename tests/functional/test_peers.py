@@ -36,13 +36,17 @@ def threads(port):
     return {(task / 'comm').read_text().strip() for task in tasks.iterdir()}
 
 
-@pytest.fixture
-def host(net):
+def with_name_server(net, name):
     """A host with a name server, which is all that it can reach."""
-    host = net.host('h')
+    host = net.host(name)
     host.sysctl('net.ipv6.conf.lo.disable_ipv6', 0)
     host.dns = DnsServer(host)
     return host
+
+
+@pytest.fixture
+def host(net):
+    return with_name_server(net, 'h')
 
 
 def off(tap, host, *peers, **options):
@@ -115,27 +119,36 @@ def test_looked_up_again_when_it_expires(host, tap):
     assert host.dns.count('pool.test') == 2 * asked
 
 
-@pytest.mark.parametrize('mode', ['silent', 'servfail', 'nxdomain'])
-def test_failure_keeps_what_was_known(host, tap, mode):
-    host.dns.set('pool.test', A, 5, ['10.0.0.1'])
-    port = off(tap, host, 'pool.test', localaddr='127.0.0.1')
-    wait_seed(port, 'pool.test', state='resolved')
-    host.dns.mode = mode
-    port.logs.expect('peer pool.test: .*; it is looked up again from time to '
-                     'time, and what was known stays')
-    failing = wait_seed(port, 'pool.test', 15, state='failing')
-    assert failing['addresses'] == [f'10.0.0.1:{PORT}']
-    assert failing['error']
-    asked = host.dns.count('pool.test')
-    wait_for(lambda: host.dns.count('pool.test') > asked, 15)
-    assert addresses(port, 'pool.test') == {f'10.0.0.1:{PORT}'}
-    host.dns.mode = 'answer'
-    host.dns.set('pool.test', A, 60, ['10.0.0.9'])
-    wait_seed(port, 'pool.test', 30, state='resolved',
-              addresses=[f'10.0.0.9:{PORT}'])
-    log = port.process.log
-    assert log.count('looked up again') == 1, log
-    assert log.count('peer pool.test: found now, at 1 addresses') == 1, log
+def test_failure_keeps_what_was_known(net, tap):
+    """Three name servers fail, each in its own way: all is waited for at the
+    same time."""
+    ports = {}
+    for mode in 'silent', 'servfail', 'nxdomain':
+        host = with_name_server(net, mode)
+        host.dns.set('pool.test', A, 5, ['10.0.0.1'])
+        port = off(tap, host, 'pool.test', localaddr='127.0.0.1')
+        wait_seed(port, 'pool.test', state='resolved')
+        host.dns.mode = mode
+        port.logs.expect('peer pool.test: .*; it is looked up again from time '
+                         'to time, and what was known stays')
+        ports[host] = port
+    asked = {}
+    for host, port in ports.items():
+        failing = wait_seed(port, 'pool.test', 15, state='failing')
+        assert failing['addresses'] == [f'10.0.0.1:{PORT}']
+        assert failing['error']
+        asked[host] = host.dns.count('pool.test')
+    for host, port in ports.items():
+        wait_for(lambda h=host: h.dns.count('pool.test') > asked[h], 15)
+        assert addresses(port, 'pool.test') == {f'10.0.0.1:{PORT}'}
+        host.dns.mode = 'answer'
+        host.dns.set('pool.test', A, 60, ['10.0.0.9'])
+    for port in ports.values():
+        wait_seed(port, 'pool.test', 30, state='resolved',
+                  addresses=[f'10.0.0.9:{PORT}'])
+        log = port.process.log
+        assert log.count('looked up again') == 1, log
+        assert log.count('peer pool.test: found now, at 1 addresses') == 1, log
 
 
 def test_name_that_is_not_there_yet(host, tap):
