@@ -14,6 +14,7 @@
 
 #include "qdes/bytes.h"
 #include "qdes/csum.h"
+#include "qdes/eth.h"
 
 enum {
     IP_PACKET_MAX = 65535,      /* IPv4: with its header; IPv6: without */
@@ -110,21 +111,6 @@ static uint16_t sum_range(uint16_t sum, const struct iovec *iov,
         sum_add(&total, &piece);
     }
     return qdes_csum_fold(total.sum);
-}
-
-static size_t read_head(uint8_t *head, const struct iovec *iov, size_t size)
-{
-    Place place = { iov, 0 };
-    size_t head_size = MIN(size, QDES_HEADERS_MAX);
-    size_t left = head_size;
-    struct iovec piece;
-
-    while (left > 0) {
-        piece = next_piece(&place, &left);
-        memcpy(head, piece.iov_base, piece.iov_len);
-        head += piece.iov_len;
-    }
-    return head_size;
 }
 
 static bool is_tcp(const QdesPacket *packet)
@@ -349,7 +335,8 @@ QdesSegmentResult qdes_segment_begin(QdesSegmenter *s, const QdesVnet *vnet,
          (size_t)vnet->csum_start + vnet->csum_offset + 2 > size)) {
         return QDES_SEGMENT_BAD;
     }
-    head_size = read_head(s->headers, iov, size);
+    head_size = qdes_eth_head(s->headers, MIN(size, QDES_HEADERS_MAX), iov,
+                              iovcnt);
     if (vnet->gso != QDES_GSO_NONE) {
         return begin_superframe(s, vnet, iov, head_size, size, max_frame,
                                 partial, partial ? max_super : 0);

@@ -572,13 +572,17 @@ static bool take(QdesFabric *f, Frame *frame, const struct iovec *iov,
  */
 static bool is_own_datagram(QdesFabric *f, const Frame *frame, int64_t now)
 {
-    uint8_t head[QDES_ENDS_MAX];
+    const uint8_t *head = frame->iov[0].iov_base;
+    size_t size = MIN(frame->size, QDES_ENDS_MAX);
+    uint8_t copy[QDES_ENDS_MAX];
     QdesAddr from, to;
     uint32_t slot;
 
-    if (!qdes_packet_ends(&from, &to, head,
-                          qdes_eth_head(head, sizeof(head), frame->iov,
-                                        frame->iovcnt)) ||
+    if (frame->iov[0].iov_len < size) {
+        qdes_eth_head(copy, size, frame->iov, frame->iovcnt);
+        head = copy;
+    }
+    if (!qdes_packet_ends(&from, &to, head, size) ||
         !qdes_underlay_is_own(f->underlay, &from)) {
         return false;
     }
